@@ -1,0 +1,5 @@
+//! What tests need: the store's conformance suite, injected faults, a simulated environment, and a
+//! cluster to test against.
+
+pub mod faults;
+pub mod sim;
