@@ -1,0 +1,334 @@
+//! The leaves of a state: how containers become markers and sub-paths, and back.
+
+use super::MAX_DEPTH;
+use super::diff::Change;
+use super::error::{CodecError, CodecErrorKind};
+use super::index;
+use super::leaf::{self, Kind, Value};
+use super::node::Node;
+use super::path::{Path, PathBuf, PathElement, Step};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+/// The first byte of a marker: the one that begins no MessagePack value.
+const MARKER: u8 = 0xc1;
+
+/// The leaves of a state, in the order of their paths.
+///
+/// Collect what a store holds into it, or [encode](super::encode) a state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leaves(BTreeMap<Path, Bytes>);
+
+impl Leaves {
+    /// No leaves: the base of a state that was never written.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a leaf, or replaces its bytes.
+    pub fn insert(&mut self, path: Path, bytes: Bytes) {
+        self.0.insert(path, bytes);
+    }
+
+    /// The bytes of a leaf.
+    #[must_use]
+    pub fn get(&self, path: &Path) -> Option<&Bytes> {
+        self.0.get(path)
+    }
+
+    /// All leaves, in the order of their paths.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Bytes)> {
+        self.0.iter()
+    }
+
+    /// How many leaves there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no leaf, and so no state.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Applies changes in their order, as a store would.
+    pub fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Set(path, bytes) => {
+                    self.0.insert(path.clone(), bytes.clone());
+                }
+                Change::Clear(path) => {
+                    self.0.remove(path);
+                }
+                Change::ClearTree(root) => {
+                    let from = (Bound::Included(root), Bound::Unbounded);
+                    let tree: Vec<Path> = self
+                        .0
+                        .range::<Path, _>(from)
+                        .map(|(path, _)| path)
+                        .take_while(|path| root.contains(path))
+                        .cloned()
+                        .collect();
+                    for path in &tree {
+                        self.0.remove(path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leaves of a value. Lists keep the order that `base` has stored as far as they can.
+    pub(super) fn from_node(node: Node, base: &Self) -> Self {
+        let mut walk = Walk {
+            base,
+            path: PathBuf::default(),
+            leaves: Vec::new(),
+        };
+        walk.place(node, &[]);
+        Self(walk.leaves.into_iter().collect())
+    }
+
+    /// The value that the leaves hold.
+    pub(super) fn to_value(&self) -> Result<Value<'_>, CodecError> {
+        let leaves: Vec<Leaf<'_>> = self.iter().collect();
+        let Some((first, below)) = leaves.split_first() else {
+            return Err(CodecError::new(
+                CodecErrorKind::Missing,
+                "no leaf is stored",
+            ));
+        };
+        if *first.0 != Path::root() {
+            return Err(corrupt("there is no leaf at the root", first.0));
+        }
+        match value_of(*first, below, MAX_DEPTH)? {
+            (value, []) => Ok(value),
+            _ => Err(corrupt("an item's index outside a list", first.0)),
+        }
+    }
+}
+
+impl FromIterator<(Path, Bytes)> for Leaves {
+    fn from_iter<I: IntoIterator<Item = (Path, Bytes)>>(leaves: I) -> Self {
+        Self(leaves.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Leaves {
+    type Item = (Path, Bytes);
+    type IntoIter = std::collections::btree_map::IntoIter<Path, Bytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What kind of container the leaf is a marker of; `None` for a value.
+pub(super) fn kind_of(leaf: &[u8]) -> Option<Kind> {
+    read_marker(leaf)?.ok().map(|(kind, _)| kind)
+}
+
+fn marker(kind: Kind, index: &[u8]) -> Bytes {
+    let code = match kind {
+        Kind::Struct => b's',
+        Kind::Map => b'm',
+        Kind::List => b'l',
+    };
+    let mut bytes = Vec::with_capacity(2 + index.len());
+    bytes.extend_from_slice(&[MARKER, code]);
+    bytes.extend_from_slice(index);
+    bytes.into()
+}
+
+/// The kind and the index of a marker; an error for a marker of no known kind.
+fn read_marker(leaf: &[u8]) -> Option<Result<(Kind, &[u8]), u8>> {
+    let (code, index) = leaf
+        .strip_prefix(&[MARKER])?
+        .split_first()
+        .unwrap_or((&0, &[]));
+    Some(match code {
+        b's' => Ok((Kind::Struct, index)),
+        b'm' => Ok((Kind::Map, index)),
+        b'l' => Ok((Kind::List, index)),
+        other => Err(*other),
+    })
+}
+
+/// From nodes to leaves.
+struct Walk<'b> {
+    base: &'b Leaves,
+    path: PathBuf,
+    leaves: Vec<(Path, Bytes)>,
+}
+
+impl Walk<'_> {
+    /// Adds the leaves of a value; `index` is where it stands in its list, if it is an item.
+    fn place(&mut self, node: Node, index: &[u8]) {
+        let has_paths = node.has_paths();
+        match node {
+            Node::Struct(fields) => {
+                self.mark(Kind::Struct, index);
+                for (name, value) in fields {
+                    self.below(&PathElement::Str(name), value, &[]);
+                }
+            }
+            Node::Map { entries, .. } if has_paths => {
+                self.mark(Kind::Map, index);
+                for (key, value) in entries {
+                    match key {
+                        Step::Str(name) => {
+                            self.below(&PathElement::Str(name.into_string().into()), value, &[]);
+                        }
+                        Step::Int(number) => self.below(&PathElement::Int(number), value, &[]),
+                        Step::Other(_) | Step::Index(_) => {}
+                    }
+                }
+            }
+            Node::List(items) => match ids(&items) {
+                Some(ids) => {
+                    self.mark(Kind::List, index);
+                    let indices = self.indices(&ids);
+                    for ((item, id), index) in items.into_iter().zip(ids).zip(indices) {
+                        self.below(&PathElement::Str(id.into()), item, &index);
+                    }
+                }
+                None => self.leaf(Node::List(items)),
+            },
+            opaque => self.leaf(opaque),
+        }
+    }
+
+    fn below(&mut self, element: &PathElement<'_>, node: Node, index: &[u8]) {
+        let length = self.path.len();
+        self.path.push(element);
+        self.place(node, index);
+        self.path.truncate(length);
+    }
+
+    fn mark(&mut self, kind: Kind, index: &[u8]) {
+        self.leaves.push((self.path.to_path(), marker(kind, index)));
+    }
+
+    fn leaf(&mut self, node: Node) {
+        let bytes = node.into_packed().into_boxed_slice();
+        self.leaves.push((self.path.to_path(), bytes.into()));
+    }
+
+    /// The indices of the items of the list at the current path.
+    fn indices(&mut self, ids: &[String]) -> Vec<Vec<u8>> {
+        let length = self.path.len();
+        let mut old = Vec::with_capacity(ids.len());
+        for id in ids {
+            self.path.push_str(id);
+            let stored = self.base.get(&self.path.to_path());
+            self.path.truncate(length);
+            old.push(match stored.and_then(|leaf| read_marker(leaf)) {
+                Some(Ok((_, index))) => Some(index),
+                _ => None,
+            });
+        }
+        index::assign(&old)
+    }
+}
+
+/// The ids of a list's items, if each has one and no two have the same.
+fn ids(items: &[Node]) -> Option<Vec<String>> {
+    let ids: Vec<String> = items
+        .iter()
+        .map(|item| item.id().map(Cow::into_owned))
+        .collect::<Option<_>>()?;
+    let mut seen = HashSet::with_capacity(ids.len());
+    let distinct = ids.iter().all(|id| seen.insert(id.as_str()));
+    distinct.then_some(ids)
+}
+
+type Leaf<'a> = (&'a Path, &'a Bytes);
+
+fn corrupt(message: impl Into<String>, path: &Path) -> CodecError {
+    CodecError::new(CodecErrorKind::Corrupt, message).at_path(path)
+}
+
+/// The value of a leaf and the leaves `below` it, with its index if it is an item.
+fn value_of<'a>(
+    (path, bytes): Leaf<'a>,
+    below: &[Leaf<'a>],
+    depth: usize,
+) -> Result<(Value<'a>, &'a [u8]), CodecError> {
+    let Some(marker) = read_marker(bytes) else {
+        if let Some((orphan, _)) = below.first() {
+            return Err(corrupt("a leaf lies below a value", orphan));
+        }
+        let value = leaf::parse(bytes, depth).map_err(|error| error.at_path(path))?;
+        return Ok((value, &[]));
+    };
+    let (kind, index) =
+        marker.map_err(|code| corrupt(format!("no container has the kind {code:#04x}"), path))?;
+    let depth = depth
+        .checked_sub(1)
+        .ok_or_else(|| corrupt(format!("nested deeper than {MAX_DEPTH} levels"), path))?;
+    let mut entries = Vec::new();
+    let mut rest = below;
+    while let Some((first, others)) = rest.split_first() {
+        let (child, _) = *first;
+        // The leaves are sorted, so a container's marker comes right before what it contains. What
+        // has no marker is not the next element of its container.
+        let element = path
+            .element_of(child)
+            .ok_or_else(|| corrupt("the container of this leaf has no marker", child))?;
+        let end = others.partition_point(|(path, _)| child.contains(path));
+        let (inside, next) = others.split_at_checked(end).unwrap_or((others, &[]));
+        let (value, index) = value_of(*first, inside, depth)?;
+        entries.push((element, child, value, index));
+        rest = next;
+    }
+    let value = match kind {
+        Kind::List => items(entries)?,
+        kind => fields(kind, entries)?,
+    };
+    Ok((value, index))
+}
+
+type Child<'a> = (PathElement<'a>, &'a Path, Value<'a>, &'a [u8]);
+
+fn fields<'a>(kind: Kind, children: Vec<Child<'a>>) -> Result<Value<'a>, CodecError> {
+    let mut entries = Vec::with_capacity(children.len());
+    for (element, path, value, index) in children {
+        if !index.is_empty() {
+            return Err(corrupt("an item's index outside a list", path));
+        }
+        let key = match element {
+            PathElement::Str(name) => Value::Str(name),
+            PathElement::Int(_) if kind == Kind::Struct => {
+                return Err(corrupt("a field's name is a number", path));
+            }
+            PathElement::Int(number) => Value::Int(number.get()),
+        };
+        entries.push((key, value));
+    }
+    Ok(Value::Fields(kind, entries))
+}
+
+fn items(mut children: Vec<Child<'_>>) -> Result<Value<'_>, CodecError> {
+    children.sort_by_key(|(.., index)| *index);
+    let mut items: Vec<(Cow<'_, str>, Value<'_>)> = Vec::with_capacity(children.len());
+    let mut last: &[u8] = &[];
+    for (element, path, value, index) in children {
+        if !index::is_valid(index) {
+            return Err(corrupt("an item of a list has no index", path));
+        }
+        if index == last {
+            return Err(corrupt("two items of a list have the same index", path));
+        }
+        last = index;
+        match element {
+            PathElement::Str(id) => items.push((id, value)),
+            PathElement::Int(_) => return Err(corrupt("an item's id is a number", path)),
+        }
+    }
+    Ok(Value::Items(items))
+}

@@ -1,0 +1,218 @@
+//! The state codec: a state as leaves, so that a change writes what changed and nothing else.
+//!
+//! [`encode`] walks a value with serde and yields leaves, a [`Path`] and bytes each; [`diff`] tells
+//! which of them to write; [`decode`] rebuilds the value. Pure functions: no store, no clock.
+//!
+//! ```
+//! use abide::codec::{Change, Ignored, Leaves, Path, decode, diff, encode};
+//! use serde::{Deserialize, Serialize};
+//! use std::collections::BTreeMap;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Cart {
+//!     owner: String,
+//!     amounts: BTreeMap<String, u32>,
+//! }
+//!
+//! let mut cart = Cart { owner: "ada".into(), amounts: BTreeMap::from([("tea".into(), 1)]) };
+//! let stored = encode(&cart, &Leaves::new(), &Ignored::none())?.leaves;
+//!
+//! cart.amounts.insert("milk".into(), 2);
+//! let next = encode(&cart, &stored, &Ignored::none())?;
+//! let milk = Path::root().child("amounts").child("milk");
+//! assert_eq!(diff(&stored, &next.leaves), [Change::Set(milk, vec![2].into())]);
+//!
+//! let again = decode::<Cart>(&next.leaves)?;
+//! assert_eq!(again.value.amounts["milk"], 2);
+//! # Ok::<(), abide::codec::CodecError>(())
+//! ```
+//!
+//! # Shapes
+//!
+//! The shape of a value decides, never its size:
+//!
+//! | value | leaves |
+//! |---|---|
+//! | struct | a marker, and each field below it |
+//! | map with string or integer keys | a marker, and each entry below it |
+//! | list of structs or maps that have distinct strings as field `id` | a marker, and each item below it, under its id |
+//! | empty list or map | a marker |
+//! | all else: scalars, options' `None`, enums, tuples, other lists and maps | one MessagePack value |
+//!
+//! `Some`, newtypes and boxes are what they hold. An item's marker also holds its fractional index,
+//! so that an insert or a move writes one marker. Marker bytes begin with `0xc1`, which begins no
+//! MessagePack value. Struct fields go by their names, unit variants are strings, other variants are
+//! maps of one entry; 128-bit integers that do not fit 64 bits are extension values 1 (signed) and 2
+//! (unsigned), 16 bytes big-endian. Types that write themselves differently for people and machines
+//! (IP addresses, UUIDs, times) use the form for people, everywhere.
+//!
+//! Maps have no order: that of an index map is not kept. A hash set inside is a list in an order
+//! that changes with each reload, which costs a needless write of its leaf then; a `BTreeSet` does
+//! not.
+//!
+//! # Refused, never changed
+//!
+//! Apart from the [limits](#limits) below, a value whose encoding would be read as another one is an
+//! error that names the place: `Some` of
+//! something stored as nothing (`None`, a unit), two entries under one key, more than [`MAX_DEPTH`]
+//! levels, a 128-bit integer where serde itself does not read it back (inside flattened structs and
+//! internally tagged or untagged enums). So is reading a number into a float that cannot hold it.
+//!
+//! # Fields of a newer version
+//!
+//! A field that the type does not know is kept when the state is written again: [`decode`] returns
+//! what was [ignored](Ignored), and [`encode`] carries it over, inside single leaves too. Foreign is
+//! what the type *ignored*; what it read through an alias is not, and is cleared once the field has
+//! its new name. It goes with what encloses it: the entry, the item, the `Some`, the variant, the
+//! container if its kind changes.
+//!
+//! serde does not say what it ignores where it reads for the type, into a buffer: below flattened
+//! fields and in internally tagged or untagged enums. There a stored field is foreign if the value
+//! does not write it and reads the same without it; finding that out costs a few more passes, for
+//! such types only, and what is undecided after 128 tries is dropped (a flattened map whose keys the
+//! type renames while it reads).
+//!
+//! Foreign fields are lost, or kept too long, in these cases:
+//!
+//! - Inside serde's buffers a struct whose set of known fields changes is taken for another variant of
+//!   an untagged enum, also where there is no such enum, and loses its foreign fields: when a field
+//!   that is skipped at times (`skip_serializing_if`) appears or goes.
+//! - In a list without ids an item is the same if what is known of it is stored as it would be written.
+//!   An item whose known fields changed is new; so is one with a default that was not stored, or with
+//!   a hash set. Give items that grow an `id`.
+//! - An internally tagged enum inside another buffer keeps foreign fields when its variant changes, if
+//!   the two variants have the same fields.
+//! - A struct of two fields that reads like an adjacently tagged enum (its first field is a unit enum of
+//!   the struct's own name) loses its foreign fields when that enum changes.
+//!
+//! And a type that says `deny_unknown_fields` refuses a newer state instead.
+//!
+//! # Limits
+//!
+//! - The codec bounds depth, not length. A path is as long as its map keys, ids and field names
+//!   together, so the store's limit on keys is what bounds them; a key of 20 000 characters encodes
+//!   here and is refused there.
+//! - Reading takes memory in proportion to the number of values, some 32 bytes for a value of one byte.
+//!   Whoever takes payloads from strangers bounds their length.
+//! - Some values that serde's derive writes alike are read as the first that fits. A flattened
+//!   `Option` of a struct with optional fields only, or of a map, turns from `None` to `Some` of an
+//!   empty one. An untagged enum of `A(u8)` and `B(u64)` turns `B(1)` into `A(1)`.
+//! - Inside serde's buffers a number is read by serde, also into a float that cannot hold it.
+
+mod decode;
+mod diff;
+mod encode;
+mod error;
+mod foreign;
+mod index;
+mod leaf;
+mod leaves;
+mod node;
+mod path;
+
+pub use diff::{Change, diff};
+pub use error::{CodecError, CodecErrorKind};
+pub use foreign::Ignored;
+pub use leaves::Leaves;
+pub use path::{Path, PathElement, PathInt};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How many levels a value may be nested: structs, lists and maps, and also options, newtypes and
+/// variants, through which types can recurse. Bounds the stack, whatever is stored.
+pub const MAX_DEPTH: usize = 128;
+
+/// An encoded state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// All leaves that the store is to hold.
+    pub leaves: Leaves,
+    /// Which of them the type does not know. Together with the leaves the base of the next encode.
+    pub ignored: Ignored,
+}
+
+/// A decoded state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded<T> {
+    /// The state.
+    pub value: T,
+    /// What is stored and the type does not know.
+    pub ignored: Ignored,
+}
+
+/// The leaves of a state.
+///
+/// `base` are the leaves actually stored (none for a new state): lists keep their order's indices,
+/// and what the type ignored when `base` was [decoded](decode) is carried over.
+///
+/// # Errors
+///
+/// [`Refused`](CodecErrorKind::Refused), [`TooDeep`](CodecErrorKind::TooDeep) and
+/// [`DuplicateKey`](CodecErrorKind::DuplicateKey) for values that would not come back as they are,
+/// [`Serialize`](CodecErrorKind::Serialize) if the type's own code fails, and
+/// [`Corrupt`](CodecErrorKind::Corrupt) or [`Mismatch`](CodecErrorKind::Mismatch) if `base` holds
+/// foreign values and is corrupt or does not fit the type.
+pub fn encode<T: Serialize + DeserializeOwned>(
+    value: &T,
+    base: &Leaves,
+    ignored: &Ignored,
+) -> Result<Encoded, CodecError> {
+    let encode::Serialized { mut node, wide } = encode::serialize(value)?;
+    if !ignored.is_empty() {
+        let stored = base.to_value()?;
+        let before = encode::serialize(&decode::read::<T>(&stored)?.0)?.node;
+        foreign::keep(&mut node, Some(&before), &stored, &ignored.0, false);
+    }
+    let leaves = Leaves::from_node(node, base);
+    let mut encoded = Encoded {
+        leaves,
+        ignored: Ignored::none(),
+    };
+    // A 128-bit integer may lie behind one of serde's buffers, and what was carried over may lie at
+    // other places now. Reading back tells; other states do not pay for it.
+    if wide || !ignored.is_empty() {
+        encoded.ignored = decode::<T>(&encoded.leaves)
+            .map_err(|error| error.with_kind(CodecErrorKind::Refused))?
+            .ignored;
+    }
+    Ok(encoded)
+}
+
+/// The state that leaves hold.
+///
+/// # Errors
+///
+/// [`Missing`](CodecErrorKind::Missing) if there are none, [`Corrupt`](CodecErrorKind::Corrupt) if
+/// they are nothing the codec writes, [`Mismatch`](CodecErrorKind::Mismatch) or
+/// [`TooDeep`](CodecErrorKind::TooDeep) if they do not fit the type. Never panics, whatever the
+/// bytes, as long as the type's own code does not.
+pub fn decode<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Decoded<T>, CodecError> {
+    let stored = leaves.to_value()?;
+    let (value, seen) = decode::read::<T>(&stored)?;
+    let ignored = foreign::find(&stored, &value, seen)?;
+    Ok(Decoded { value, ignored })
+}
+
+/// A message or a reply as one MessagePack value, by the same rules as a state's leaf.
+///
+/// # Errors
+///
+/// As those of [`encode`]; but a 128-bit integer that serde does not read back shows only in
+/// [`from_payload`].
+pub fn to_payload<T: ?Sized + Serialize>(value: &T) -> Result<Bytes, CodecError> {
+    Ok(encode::serialize(value)?.node.into_packed().into())
+}
+
+/// The message or reply that a payload holds. Unknown fields are passed over.
+///
+/// # Errors
+///
+/// [`Corrupt`](CodecErrorKind::Corrupt) if the bytes are not one MessagePack value,
+/// [`Mismatch`](CodecErrorKind::Mismatch) or [`TooDeep`](CodecErrorKind::TooDeep) if it does not fit
+/// the type.
+pub fn from_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
+    let value = leaf::parse(payload, MAX_DEPTH)?;
+    decode::read(&value).map(|(value, _)| value)
+}
