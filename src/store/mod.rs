@@ -21,6 +21,8 @@ mod limits;
 pub mod memory;
 mod open;
 mod retry;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod types;
 
 pub use error::{StoreError, StoreErrorKind};
@@ -29,6 +31,8 @@ pub use limits::{MAX_KEY_BYTES, MAX_TRANSACTION_AGE, MAX_TRANSACTION_BYTES, MAX_
 pub use memory::MemoryStore;
 pub use open::open;
 pub use retry::{Attempt, Completed, Database, OnUnknown, RetryPolicy, StoreCause};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 pub use types::{
     CommitStamp, Committed, Isolation, KeyRange, KeyValue, RangeRead, Stamp, USER_SPACE_END,
     Version, after,

@@ -20,6 +20,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     match scheme {
         "memory" if path.is_empty() => Ok(Arc::new(MemoryStore::new())),
         "memory" => Err(invalid(url, "a memory store has no path: use `memory:`")),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(super::SqliteStore::open(path).await?)),
+        #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(invalid(url, "this build lacks the feature `sqlite`")),
         "fdb" => Err(invalid(url, "this build lacks the feature `fdb`")),
         _ => Err(unknown(url)),
