@@ -17,6 +17,8 @@
 mod buffer;
 mod error;
 mod ext;
+#[cfg(feature = "fdb")]
+mod fdb;
 mod limits;
 pub mod memory;
 mod open;
@@ -27,6 +29,8 @@ mod types;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use ext::TransactionExt;
+#[cfg(feature = "fdb")]
+pub use fdb::FdbStore;
 pub use limits::{MAX_KEY_BYTES, MAX_TRANSACTION_AGE, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES};
 pub use memory::MemoryStore;
 pub use open::open;

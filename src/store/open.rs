@@ -24,6 +24,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
         "sqlite" => Ok(Arc::new(super::SqliteStore::open(path).await?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(invalid(url, "this build lacks the feature `sqlite`")),
+        #[cfg(feature = "fdb")]
+        "fdb" => Ok(Arc::new(super::FdbStore::open(path).await?)),
+        #[cfg(not(feature = "fdb"))]
         "fdb" => Err(invalid(url, "this build lacks the feature `fdb`")),
         _ => Err(unknown(url)),
     }

@@ -3,4 +3,6 @@
 
 pub mod conformance;
 pub mod faults;
+#[cfg(feature = "fdb")]
+pub mod fdb;
 pub mod sim;
