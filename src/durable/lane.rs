@@ -1,0 +1,313 @@
+//! Transactions whose outcome is never ambiguous.
+//!
+//! A commit can end without an answer: it may have been applied, and may even be applied later.
+//! Every transaction whose outcome a process must know therefore belongs to a *lane* of the
+//! process's session, and writes its attempt's number to the lane's marker. Invariants:
+//!
+//! - *One at most.* Every attempt has a read conflict on the marker at a read version that it
+//!   obtained before its commit was issued, and every attempt writes the marker. So of all attempts
+//!   of one piece of work, two cannot both land: the second would have read the marker at a version
+//!   before the first changed it.
+//! - *Found out.* After one unknown result, every later attempt reads the marker at a fresh version.
+//!   One of the work's own numbers there means that attempt landed. Anything else means that none
+//!   has, and this attempt's commit, if it succeeds, keeps it so.
+//! - *Never a guess.* Markers are trusted only while the session's heartbeat stands, which is read
+//!   in the same transaction.
+
+use super::keys::SessionKeys;
+use super::session::{Session, SessionError};
+use super::value;
+use crate::store::{
+    Attempt, CommitStamp, Committed, RetryPolicy, StoreError, StoreErrorKind, TransactionExt, Tx,
+};
+use futures_util::future::try_join;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The right to run one piece of work at a time, exactly once each.
+///
+/// Dropping a lane gives it back to its session, unless the outcome of its last work is unknown:
+/// then it is not used again, because a late attempt of that work would abort the next for nothing.
+///
+/// # Examples
+///
+/// ```
+/// # use abide::{durable::{Namespace, Session}, env::TokioEnv};
+/// # use abide::store::{Database, MemoryStore, TransactionExt};
+/// # use std::sync::Arc;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let db = Database::new(Arc::new(MemoryStore::new()), Arc::new(TokioEnv::current()));
+/// let namespace = Namespace::open(&db, "app").await?;
+/// let session = Session::open(&namespace, Vec::new()).await?;
+/// let mut lane = session.lane();
+/// let landed = lane
+///     .run(|tx| async move {
+///         // A blind addition: nothing but the lane keeps a retry from adding twice.
+///         tx.add_i64(b"total", 10);
+///         Ok(())
+///     })
+///     .await?;
+/// println!("added at {}", landed.commit.stamp);
+/// session.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Lane {
+    session: Arc<Session>,
+    slot: Slot,
+    in_doubt: bool,
+}
+
+/// A lane's number, and how many attempts it has carried.
+#[derive(Debug)]
+struct Slot {
+    number: u32,
+    attempts: u64,
+}
+
+/// The lanes of a session.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    free: Vec<Slot>,
+    opened: u32,
+}
+
+/// A piece of work that landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landed<T> {
+    /// What the body returned in the attempt that landed.
+    pub value: T,
+    /// The commit of that attempt.
+    pub commit: Committed,
+}
+
+/// What an attempt found or did.
+enum Step {
+    /// It wrote the marker under this number; its commit decides.
+    Committing(u64),
+    /// An earlier attempt of the same work had landed.
+    Landed(Marker),
+}
+
+/// The value of an outcome marker: the number of the attempt that wrote it, and its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marker {
+    attempt: u64,
+    commit: Committed,
+}
+
+impl Lane {
+    pub(super) fn take(session: &Arc<Session>) -> Self {
+        let slot = {
+            let mut lanes = lock(session.lanes());
+            lanes.free.pop().unwrap_or_else(|| {
+                let number = lanes.opened;
+                lanes.opened += 1;
+                Slot {
+                    number,
+                    attempts: 0,
+                }
+            })
+        };
+        Self {
+            session: Arc::clone(session),
+            slot,
+            in_doubt: false,
+        }
+    }
+
+    /// Runs a piece of work until exactly one attempt of it has landed, or none can; gives up after
+    /// the time of the [default policy](RetryPolicy::default).
+    ///
+    /// # Errors
+    ///
+    /// As [`run_for`](Self::run_for).
+    pub async fn run<T, F, Fut>(&mut self, body: F) -> Result<Landed<T>, SessionError>
+    where
+        F: FnMut(Tx) -> Fut + Send,
+        Fut: Future<Output = Result<T, SessionError>> + Send,
+        T: Send,
+    {
+        self.run_for(RetryPolicy::default().give_up_after, body)
+            .await
+    }
+
+    /// As [`run`](Self::run), but begins no attempt once `time` has passed.
+    ///
+    /// `body` may run many times. It must write through the transaction that it is given and
+    /// through nothing else; what it decides belongs into its value, and its errors are the
+    /// store's.
+    ///
+    /// # Errors
+    ///
+    /// - [`SessionGone`](SessionError::SessionGone): an attempt's outcome was unknown, and the
+    ///   session was swept before it was found out.
+    /// - [`MaybeCommitted`](StoreErrorKind::MaybeCommitted): the time ran out, or an error ended
+    ///   the work, while an attempt's outcome was unknown.
+    /// - Any other error of the store: nothing has landed, nor will.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn run_for<T, F, Fut>(
+        &mut self,
+        time: std::time::Duration,
+        body: F,
+    ) -> Result<Landed<T>, SessionError>
+    where
+        F: FnMut(Tx) -> Fut + Send,
+        Fut: Future<Output = Result<T, SessionError>> + Send,
+        T: Send,
+    {
+        if self.in_doubt {
+            // A late attempt of the work before could still abort this one.
+            *self = Self::take(&Arc::clone(&self.session));
+        }
+        let policy = RetryPolicy {
+            give_up_after: time,
+            ..RetryPolicy::retry_unknown()
+        };
+        // Also while the future waits: whoever drops it does not know how the work ended.
+        self.in_doubt = true;
+        let outcome = run_marked(&self.session, &mut self.slot, policy, body).await;
+        self.in_doubt = match &outcome {
+            Ok(_) => false,
+            Err(SessionError::Store(error)) => error.is_maybe_committed(),
+            Err(SessionError::SessionGone) => true,
+        };
+        outcome
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !self.in_doubt {
+            let slot = Slot { ..self.slot };
+            lock(self.session.lanes()).free.push(slot);
+        }
+    }
+}
+
+async fn run_marked<T, F, Fut>(
+    session: &Session,
+    slot: &mut Slot,
+    policy: RetryPolicy,
+    mut body: F,
+) -> Result<Landed<T>, SessionError>
+where
+    F: FnMut(Tx) -> Fut + Send,
+    Fut: Future<Output = Result<T, SessionError>> + Send,
+    T: Send,
+{
+    let keys = session.keys();
+    let marker_key = keys.outcome(slot.number);
+    let first = slot.attempts;
+    // A body runs again after a conflict and may then decide differently. What counts is what it
+    // returned in the attempt that landed, which after an unknown result need not be the last.
+    let values: Mutex<BTreeMap<u64, T>> = Mutex::new(BTreeMap::new());
+    let completed = session
+        .namespace()
+        .database()
+        .run_with(policy, |attempt| {
+            let number = slot.attempts;
+            slot.attempts += 1;
+            let work = body(Arc::clone(attempt.tx()));
+            let (values, marker_key) = (&values, &marker_key);
+            async move {
+                if let Some(marker) = guard(keys, marker_key, first, &attempt).await? {
+                    return Ok(Step::Landed(marker));
+                }
+                let value = work.await?;
+                let tx = attempt.tx();
+                // Obtained at the latest here. A commit that fetched its own read version late
+                // would see the marker of the attempt it must not repeat as part of the past.
+                tx.read_version().await?;
+                tx.set_versionstamped_value(marker_key, &Marker::template(number), Marker::OFFSET);
+                lock(values).insert(number, value);
+                Ok::<_, SessionError>(Step::Committing(number))
+            }
+        })
+        .await?;
+    let (number, commit) = match (completed.value, completed.commit) {
+        (Step::Committing(number), Some(commit)) => (number, commit),
+        (Step::Landed(marker), _) => (marker.attempt, marker.commit),
+        (Step::Committing(_), None) => {
+            return Err(StoreError::new(StoreErrorKind::Failed)
+                .with_context("the store reported a commit with writes as one without")
+                .into());
+        }
+    };
+    let value = lock(&values).remove(&number).ok_or_else(|| {
+        StoreError::new(StoreErrorKind::Corrupt)
+            .with_context("an outcome marker names an attempt that was never committed")
+    })?;
+    Ok(Landed { value, commit })
+}
+
+/// Puts the attempt under the protection of the marker; after an unknown result, looks whether an
+/// earlier attempt of the work, numbered from `first` on, has landed.
+async fn guard(
+    keys: &SessionKeys,
+    marker_key: &[u8],
+    first: u64,
+    attempt: &Attempt,
+) -> Result<Option<Marker>, SessionError> {
+    let tx = attempt.tx();
+    if !attempt.after_unknown() {
+        tx.add_read_conflict_key(marker_key);
+        return Ok(None);
+    }
+    let (marker, heartbeat) = try_join(tx.read(marker_key), tx.read(&keys.heartbeat())).await?;
+    if heartbeat.is_none() {
+        return Err(SessionError::SessionGone);
+    }
+    let marker = marker
+        .map(|value| Marker::decode(marker_key, &value))
+        .transpose()?;
+    Ok(marker.filter(|marker| marker.attempt >= first))
+}
+
+impl Marker {
+    /// Where the commit's stamp comes to stand.
+    const OFFSET: usize = 9;
+    const LEN: usize = Self::OFFSET + CommitStamp::LEN;
+    const FORMAT: u8 = 1;
+
+    /// Format, attempt, room for the stamp. Not MessagePack, because the store fills in the stamp.
+    fn template(attempt: u64) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let (format, rest) = bytes.split_at_mut(1);
+        format.fill(Self::FORMAT);
+        let (number, _) = rest.split_at_mut(8);
+        number.copy_from_slice(&attempt.to_be_bytes());
+        bytes
+    }
+
+    fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
+        let foreign = || value::corrupt(key, "the value is no outcome marker");
+        let (format, rest) = value.split_first().ok_or_else(foreign)?;
+        let (attempt, stamp) = rest.split_first_chunk::<8>().ok_or_else(foreign)?;
+        let stamp: [u8; CommitStamp::LEN] = stamp.try_into().map_err(|_| foreign())?;
+        if *format != Self::FORMAT {
+            return Err(foreign());
+        }
+        let stamp = CommitStamp::from_bytes(stamp);
+        let commit = Committed {
+            version: stamp.version(),
+            stamp,
+        };
+        Ok(Self {
+            attempt: u64::from_be_bytes(*attempt),
+            commit,
+        })
+    }
+}
+
+/// The data behind these locks is changed in single steps, so a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use super::*;
+use crate::durable::{Session, SessionError};
+use crate::env::Env;
+use crate::store::{Database, MemoryStore, Store};
+use crate::testing::faults::{FaultyStore, Outage};
+use crate::testing::sim::Sim;
+use std::sync::Arc;
+
+const BEAT: Duration = Duration::from_secs(5);
+
+struct World {
+    sim: Sim,
+    env: Arc<dyn Env>,
+    cluster: MemoryStore,
+    faulty: FaultyStore,
+    namespace: Namespace,
+}
+
+fn world() -> World {
+    let sim = Sim::new(7);
+    let cluster = MemoryStore::with_env(sim.env());
+    let faulty = FaultyStore::new(Arc::new(cluster.clone()), sim.env(), 7);
+    let env = sim.env();
+    let db = Database::new(Arc::new(faulty.clone()), Arc::clone(&env));
+    let namespace = sim.block_on(Namespace::open(&db, "test")).unwrap().unwrap();
+    World {
+        sim,
+        env,
+        cluster,
+        faulty,
+        namespace,
+    }
+}
+
+impl World {
+    fn open(&self) -> Arc<Session> {
+        self.sim
+            .block_on(Session::open(&self.namespace, Vec::new()))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Observes every five seconds for `time`; returns what was swept.
+    fn observe(&self, sweeper: &mut Sweeper, time: Duration) -> Vec<SessionId> {
+        let mut swept = Vec::new();
+        let until = self.env.now() + time;
+        while self.env.now() < until {
+            self.sim.run_for(BEAT).unwrap();
+            if let Ok(dead) = self.sim.block_on(sweeper.observe()).unwrap() {
+                swept.extend(dead);
+            }
+        }
+        swept
+    }
+
+    fn keys_left(&self) -> usize {
+        let tx = self.cluster.begin().unwrap();
+        let read = self.namespace.keys().sessions().read();
+        self.sim
+            .block_on(tx.get_range(read))
+            .unwrap()
+            .unwrap()
+            .len()
+    }
+}
+
+#[test]
+fn a_session_that_stands_still_for_a_minute_is_swept_with_all_its_keys() {
+    let world = world();
+    let session = world.open();
+    world
+        .sim
+        .block_on(session.lane().run(|_| async { Ok(()) }))
+        .unwrap()
+        .unwrap();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER), []);
+    assert_eq!(world.observe(&mut sweeper, BEAT * 2), [session.id()]);
+    assert_eq!(world.keys_left(), 0);
+    let beat = world.sim.block_on(session.beat()).unwrap();
+    assert!(matches!(beat, Err(SessionError::SessionGone)), "{beat:?}");
+}
+
+#[test]
+fn a_session_that_beats_is_not_swept() {
+    let world = world();
+    let (living, dead) = (world.open(), world.open());
+    let mut sweeper = Sweeper::new(&world.namespace);
+    let mut swept = Vec::new();
+    for _ in 0..8 {
+        swept.extend(world.observe(&mut sweeper, BEAT * 4));
+        world.sim.block_on(living.beat()).unwrap().unwrap();
+    }
+    assert_eq!(swept, [dead.id()]);
+}
+
+#[test]
+fn an_outage_counts_for_nothing() {
+    let world = world();
+    let session = world.open();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER - BEAT * 2), []);
+    world.faulty.set_outage(Some(Outage::Refuse));
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER * 2), []);
+    world.faulty.set_outage(None);
+    // Nobody could beat meanwhile: the session has as long as ever.
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER), []);
+    world.sim.block_on(session.beat()).unwrap().unwrap();
+    assert_eq!(world.observe(&mut sweeper, BEAT * 4), []);
+}
+
+#[test]
+fn a_pause_of_the_observer_counts_for_nothing() {
+    let world = world();
+    world.open();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    assert_eq!(world.observe(&mut sweeper, BEAT), []);
+    world.sim.run_for(DEAD_AFTER * 10).unwrap();
+    assert_eq!(world.observe(&mut sweeper, BEAT), []);
+}
+
+#[test]
+fn a_beat_between_the_last_look_and_the_sweep_saves_the_session() {
+    let world = world();
+    let session = world.open();
+    let sweeper = Sweeper::new(&world.namespace);
+    let tx = world.cluster.begin().unwrap();
+    let observed = world
+        .sim
+        .block_on(tx.read(&session.keys().heartbeat()))
+        .unwrap()
+        .unwrap();
+    world.sim.block_on(session.beat()).unwrap().unwrap();
+    let removed = world
+        .sim
+        .block_on(sweeper.remove(session.id(), observed))
+        .unwrap()
+        .unwrap();
+    assert!(!removed);
+    assert_eq!(world.keys_left(), 1);
+}
+
+#[test]
+fn replies_to_a_session_that_is_gone_are_swept_too() {
+    let world = world();
+    let keys = world
+        .namespace
+        .keys()
+        .session(SessionId::from_bytes([9; SessionId::LEN]));
+    let tx = world.cluster.begin().unwrap();
+    tx.set(&keys.reply(1, 0), b"too late");
+    tx.set(&keys.reply_wake(), b"");
+    world.sim.block_on(tx.commit()).unwrap().unwrap();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    let swept = world.observe(&mut sweeper, DEAD_AFTER + BEAT * 2);
+    assert_eq!(swept.len(), 1);
+    assert_eq!(world.keys_left(), 0);
+}
+
+#[test]
+fn more_sessions_than_a_page_holds_are_all_seen() {
+    let world = world();
+    let sessions = PAGE * 2 + 1;
+    for _ in 0..sessions {
+        world.open();
+    }
+    let mut sweeper = Sweeper::new(&world.namespace);
+    assert_eq!(
+        world.observe(&mut sweeper, DEAD_AFTER + BEAT * 3).len(),
+        sessions
+    );
+    assert_eq!(world.keys_left(), 0);
+}
