@@ -1,0 +1,133 @@
+//! What must be absent: a lower layer that names an upper one, and what belongs to one place only.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
+    assert!(found.len() > 10, "the sources were not found");
+    found
+}
+
+/// The lines of code, without comments, in which `word` stands outside the paths that `allowed`
+/// admits.
+fn offenders(word: &str, allowed: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut offenders = Vec::new();
+    for (path, text) in sources() {
+        let name = path
+            .strip_prefix(&root)
+            .unwrap()
+            .to_string_lossy()
+            .replace('\\', "/");
+        if name.ends_with("tests.rs") || allowed.iter().any(|allowed| name.starts_with(allowed)) {
+            continue;
+        }
+        // Inline test modules stand at the end of their files.
+        let code = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            if line.contains(word) && !line.trim_start().starts_with("//") {
+                offenders.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    offenders
+}
+
+fn assert_absent(word: &str, allowed: &[&str]) {
+    let offenders = offenders(word, allowed);
+    assert!(
+        offenders.is_empty(),
+        "`{word}` does not belong here:\n{}",
+        offenders.join("\n")
+    );
+}
+
+#[test]
+fn the_check_itself_finds_what_is_there() {
+    assert!(!offenders("pub trait Transaction:", &[]).is_empty());
+    assert!(offenders("pub trait Transaction:", &["store/mod.rs"]).is_empty());
+}
+
+#[test]
+fn foundationdb_is_named_by_its_backend_only() {
+    assert_absent("foundationdb::", &["store/fdb/", "testing/fdb.rs"]);
+}
+
+#[test]
+fn key_bytes_are_spelled_in_one_place() {
+    assert_absent("foundationdb_tuple", &["durable/keys"]);
+}
+
+#[test]
+fn tokio_is_the_environments_business() {
+    assert_absent("tokio::", &["env.rs", "testing/"]);
+}
+
+/// The lower layers, and what they must not name.
+const LAYERS: [(&str, &[&str]); 3] = [
+    (
+        "store/",
+        &[
+            "crate::codec",
+            "crate::durable",
+            "crate::id",
+            "crate::testing",
+        ],
+    ),
+    (
+        "codec/",
+        &[
+            "crate::durable",
+            "crate::env",
+            "crate::id",
+            "crate::store",
+            "crate::testing",
+        ],
+    ),
+    ("durable/", &["crate::testing"]),
+];
+
+#[test]
+fn no_layer_names_one_above_it() {
+    let everything = [
+        "bin/", "codec/", "docs/", "durable/", "env.rs", "id.rs", "lib.rs", "store/", "testing/",
+    ];
+    for (layer, upper) in LAYERS {
+        let others: Vec<&str> = everything
+            .into_iter()
+            .filter(|part| *part != layer)
+            .collect();
+        for name in upper {
+            assert_absent(name, &others);
+        }
+    }
+}
+
+#[test]
+fn there_is_one_retry_loop() {
+    // The backend asks FoundationDB's client what its codes mean.
+    let classifies = ["store/error.rs", "store/fdb/errors.rs"];
+    let loops = ["store/retry.rs", "testing/"];
+    assert_absent("is_retryable()", &[classifies, loops].concat());
+}
