@@ -223,7 +223,7 @@ impl<'f> Decoder<'f> {
     clippy::float_cmp,
     reason = "the loss is what is looked for"
 )]
-fn is_exact(value: &Value<'_>, narrow: bool) -> bool {
+pub(super) fn is_exact(value: &Value<'_>, narrow: bool) -> bool {
     match value {
         Value::F64(value) if narrow => f64::from(*value as f32) == *value || value.is_nan(),
         Value::Int(value) if narrow => (*value as f32) as i128 == *value,

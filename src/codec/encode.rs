@@ -24,6 +24,7 @@ pub(super) fn serialize<T: ?Sized + Serialize>(value: &T) -> Result<Serialized, 
     let node = value.serialize(Encoder {
         depth: 0,
         wide: &wide,
+        typed: false,
     })?;
     Ok(Serialized {
         node,
@@ -31,10 +32,21 @@ pub(super) fn serialize<T: ?Sized + Serialize>(value: &T) -> Result<Serialized, 
     })
 }
 
+/// What a value asks of a serializer, to be compared and never stored: each value says its type.
+pub(super) fn serialize_typed<T: ?Sized + Serialize>(value: &T) -> Result<Node, CodecError> {
+    value.serialize(Encoder {
+        depth: 0,
+        wide: &Cell::new(false),
+        typed: true,
+    })
+}
+
 #[derive(Clone, Copy)]
 struct Encoder<'c> {
     depth: usize,
     wide: &'c Cell<bool>,
+    /// Whether each node is to say its type.
+    typed: bool,
 }
 
 impl Encoder<'_> {
@@ -52,6 +64,26 @@ impl Encoder<'_> {
         })
     }
 
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "what the serializer's methods return"
+    )]
+    fn scalar(self, code: u8, write: impl FnOnce(&mut Writer)) -> Result<Node, CodecError> {
+        let mut out = Writer::default();
+        if self.typed {
+            out.raw(&[code]);
+        }
+        write(&mut out);
+        Ok(Node::Packed(out.into_vec()))
+    }
+
+    fn named(self, name: &'static str, node: Node) -> Node {
+        if self.typed {
+            return Node::Typed(name, Box::new(node));
+        }
+        node
+    }
+
     /// A variant with more than one datum is stored as two levels: its name and its data.
     fn inside(self, variant: Option<&'static str>) -> Result<Self, CodecError> {
         match variant {
@@ -61,20 +93,10 @@ impl Encoder<'_> {
     }
 }
 
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "what the serializer's methods return"
-)]
-fn packed(write: impl FnOnce(&mut Writer)) -> Result<Node, CodecError> {
-    let mut out = Writer::default();
-    write(&mut out);
-    Ok(Node::Packed(out.into_vec()))
-}
-
 macro_rules! integers {
-    ($($method:ident: $type:ty),*) => {$(
+    ($($method:ident: $type:ty => $code:literal),*) => {$(
         fn $method(self, value: $type) -> Result<Node, CodecError> {
-            packed(|out| out.int(value.into()))
+            self.scalar($code, |out| out.int(value.into()))
         }
     )*};
 }
@@ -91,30 +113,31 @@ impl<'c> ser::Serializer for Encoder<'c> {
     type SerializeStructVariant = Fields<'c>;
 
     integers!(
-        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64
+        serialize_i8: i8 => b'a', serialize_i16: i16 => b'b', serialize_i32: i32 => b'c',
+        serialize_i64: i64 => b'd', serialize_u8: u8 => b'e', serialize_u16: u16 => b'f',
+        serialize_u32: u32 => b'g', serialize_u64: u64 => b'h'
     );
 
     fn serialize_i128(self, value: i128) -> Result<Node, CodecError> {
         self.wide.set(true);
-        packed(|out| out.int(value))
+        self.scalar(b'i', |out| out.int(value))
     }
 
     fn serialize_u128(self, value: u128) -> Result<Node, CodecError> {
         self.wide.set(true);
-        packed(|out| out.uint(value))
+        self.scalar(b'j', |out| out.uint(value))
     }
 
     fn serialize_bool(self, value: bool) -> Result<Node, CodecError> {
-        packed(|out| out.bool(value))
+        self.scalar(b'k', |out| out.bool(value))
     }
 
     fn serialize_f32(self, value: f32) -> Result<Node, CodecError> {
-        packed(|out| out.f32(value))
+        self.scalar(b'l', |out| out.f32(value))
     }
 
     fn serialize_f64(self, value: f64) -> Result<Node, CodecError> {
-        packed(|out| out.f64(value))
+        self.scalar(b'm', |out| out.f64(value))
     }
 
     fn serialize_char(self, value: char) -> Result<Node, CodecError> {
@@ -122,15 +145,15 @@ impl<'c> ser::Serializer for Encoder<'c> {
     }
 
     fn serialize_str(self, value: &str) -> Result<Node, CodecError> {
-        packed(|out| out.str(value))
+        self.scalar(b'n', |out| out.str(value))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<Node, CodecError> {
-        packed(|out| out.bin(value))
+        self.scalar(b'o', |out| out.bin(value))
     }
 
     fn serialize_none(self) -> Result<Node, CodecError> {
-        packed(Writer::nil)
+        self.scalar(b'p', Writer::nil)
     }
 
     fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<Node, CodecError> {
@@ -142,37 +165,37 @@ impl<'c> ser::Serializer for Encoder<'c> {
                  (a nested `None`, a unit); use an enum that names the cases",
             ));
         }
-        Ok(node)
+        Ok(self.named("Some", node))
     }
 
     fn serialize_unit(self) -> Result<Node, CodecError> {
-        packed(Writer::nil)
+        self.scalar(b'q', Writer::nil)
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Node, CodecError> {
-        self.serialize_unit()
+    fn serialize_unit_struct(self, name: &'static str) -> Result<Node, CodecError> {
+        Ok(self.named(name, self.serialize_unit()?))
     }
 
     fn serialize_unit_variant(
         self,
-        _name: &'static str,
+        name: &'static str,
         _index: u32,
         variant: &'static str,
     ) -> Result<Node, CodecError> {
-        self.serialize_str(variant)
+        Ok(self.named(name, self.serialize_str(variant)?))
     }
 
     fn serialize_newtype_struct<T: ?Sized + Serialize>(
         self,
-        _name: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<Node, CodecError> {
-        value.serialize(self.deeper()?)
+        Ok(self.named(name, value.serialize(self.deeper()?)?))
     }
 
     fn serialize_newtype_variant<T: ?Sized + Serialize>(
         self,
-        _name: &'static str,
+        name: &'static str,
         _index: u32,
         variant: &'static str,
         value: &T,
@@ -180,33 +203,33 @@ impl<'c> ser::Serializer for Encoder<'c> {
         let data = value
             .serialize(self.deeper()?)
             .map_err(|error| error.at(variant.into()))?;
-        Ok(Node::Variant(variant, Box::new(data)))
+        Ok(self.named(name, Node::Variant(variant, Box::new(data))))
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Items<'c>, CodecError> {
-        Items::new(self, None, Node::List, length.unwrap_or(0))
+        Items::new(self, "[]", None, Node::List, length.unwrap_or(0))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Items<'c>, CodecError> {
-        Items::new(self, None, Node::Tuple, length)
+        Items::new(self, "()", None, Node::Tuple, length)
     }
 
     fn serialize_tuple_struct(
         self,
-        _name: &'static str,
+        name: &'static str,
         length: usize,
     ) -> Result<Items<'c>, CodecError> {
-        Items::new(self, None, Node::Tuple, length)
+        Items::new(self, name, None, Node::Tuple, length)
     }
 
     fn serialize_tuple_variant(
         self,
-        _name: &'static str,
+        name: &'static str,
         _index: u32,
         variant: &'static str,
         length: usize,
     ) -> Result<Items<'c>, CodecError> {
-        Items::new(self, Some(variant), Node::Tuple, length)
+        Items::new(self, name, Some(variant), Node::Tuple, length)
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Entries<'c>, CodecError> {
@@ -214,26 +237,23 @@ impl<'c> ser::Serializer for Encoder<'c> {
             encoder: self.deeper()?,
             entries: Vec::with_capacity(capacity(length.unwrap_or(0))),
             key: None,
+            typed_key: None,
             char_keys: false,
         })
     }
 
-    fn serialize_struct(
-        self,
-        _name: &'static str,
-        length: usize,
-    ) -> Result<Fields<'c>, CodecError> {
-        Fields::new(self, None, length)
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Fields<'c>, CodecError> {
+        Fields::new(self, name, None, length)
     }
 
     fn serialize_struct_variant(
         self,
-        _name: &'static str,
+        name: &'static str,
         _index: u32,
         variant: &'static str,
         length: usize,
     ) -> Result<Fields<'c>, CodecError> {
-        Fields::new(self, Some(variant), length)
+        Fields::new(self, name, Some(variant), length)
     }
 }
 
@@ -260,6 +280,7 @@ fn duplicate(step: Step) -> CodecError {
 /// The items of a list or a tuple.
 pub(super) struct Items<'c> {
     encoder: Encoder<'c>,
+    name: &'static str,
     variant: Option<&'static str>,
     shape: fn(Vec<Node>) -> Node,
     items: Vec<Node>,
@@ -268,12 +289,14 @@ pub(super) struct Items<'c> {
 impl<'c> Items<'c> {
     fn new(
         encoder: Encoder<'c>,
+        name: &'static str,
         variant: Option<&'static str>,
         shape: fn(Vec<Node>) -> Node,
         length: usize,
     ) -> Result<Self, CodecError> {
         Ok(Self {
             encoder: encoder.inside(variant)?,
+            name,
             variant,
             shape,
             items: Vec::with_capacity(capacity(length)),
@@ -297,7 +320,8 @@ impl<'c> Items<'c> {
         reason = "what the serializer's methods return"
     )]
     fn finish(self) -> Result<Node, CodecError> {
-        Ok(wrap(self.variant, (self.shape)(self.items)))
+        let node = wrap(self.variant, (self.shape)(self.items));
+        Ok(self.encoder.named(self.name, node))
     }
 }
 
@@ -328,6 +352,7 @@ items!(
 /// The fields of a struct.
 pub(super) struct Fields<'c> {
     encoder: Encoder<'c>,
+    name: &'static str,
     variant: Option<&'static str>,
     fields: Vec<(Cow<'static, str>, Node)>,
 }
@@ -335,11 +360,13 @@ pub(super) struct Fields<'c> {
 impl<'c> Fields<'c> {
     fn new(
         encoder: Encoder<'c>,
+        name: &'static str,
         variant: Option<&'static str>,
         length: usize,
     ) -> Result<Self, CodecError> {
         Ok(Self {
             encoder: encoder.inside(variant)?,
+            name,
             variant,
             fields: Vec::with_capacity(capacity(length)),
         })
@@ -373,7 +400,8 @@ impl<'c> Fields<'c> {
                 return Err(self.place(duplicate(a.as_ref().into())));
             }
         }
-        Ok(wrap(self.variant, Node::Struct(self.fields)))
+        let node = wrap(self.variant, Node::Struct(self.fields));
+        Ok(self.encoder.named(self.name, node))
     }
 }
 
@@ -405,6 +433,7 @@ pub(super) struct Entries<'c> {
     encoder: Encoder<'c>,
     entries: Vec<(Step, Node)>,
     key: Option<Step>,
+    typed_key: Option<Node>,
     char_keys: bool,
 }
 
@@ -413,7 +442,13 @@ impl ser::SerializeMap for Entries<'_> {
     type Error = CodecError;
 
     fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<(), CodecError> {
-        let key = key.serialize(self.encoder)?;
+        if self.encoder.typed {
+            self.typed_key = Some(key.serialize(self.encoder)?);
+        }
+        let key = key.serialize(Encoder {
+            typed: false,
+            ..self.encoder
+        })?;
         self.char_keys |= matches!(key, Node::Char(_));
         self.key = Some(key.into_key());
         Ok(())
@@ -426,6 +461,10 @@ impl ser::SerializeMap for Entries<'_> {
             .ok_or_else(|| ser::Error::custom("a map's value was written before its key"))?;
         match value.serialize(self.encoder) {
             Ok(value) => {
+                let value = match self.typed_key.take() {
+                    Some(key) => Node::Entry(Box::new((key, value))),
+                    None => value,
+                };
                 self.entries.push((key, value));
                 Ok(())
             }

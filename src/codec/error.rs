@@ -21,6 +21,8 @@ pub enum CodecErrorKind {
     Mismatch,
     /// The bytes are not what the codec writes.
     Corrupt,
+    /// The text is not JSON, or not the JSON form of a [`Value`](super::Value).
+    Json,
     /// There are no leaves: no state was ever written.
     Missing,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for CodecErrorKind {
             Self::Serialize => "the value does not serialize",
             Self::Mismatch => "the stored value does not fit the type",
             Self::Corrupt => "the stored bytes are corrupt",
+            Self::Json => "the JSON text is not understood",
             Self::Missing => "there is no stored value",
         })
     }

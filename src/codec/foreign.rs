@@ -4,15 +4,19 @@
 //! version of the value, as long as what encloses it stays the same thing: the map's entry, the
 //! list's item, the `Some`, the variant.
 
-use super::decode::read;
+mod keep;
+
+pub(super) use self::keep::carry_over;
+
+use self::keep::Keeper;
+use super::decode::{is_exact, read};
 use super::encode::serialize;
-use super::error::CodecError;
+use super::error::{CodecError, CodecErrorKind};
 use super::leaf::{self, Value};
 use super::node::Node;
 use super::path::Step;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How often a value is read again to tell foreign fields from those that the type reads under other
@@ -23,8 +27,21 @@ const MAX_TRIES: usize = 128;
 /// What a decode found that the type does not know.
 ///
 /// Hand it to the next [`encode`](super::encode) together with the leaves that were decoded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ignored(pub(super) Seen);
+#[derive(Debug, Clone, Default)]
+pub struct Ignored {
+    pub(super) seen: Seen,
+    /// Whether serde may read for the type, into a buffer; `None` before anybody asked.
+    pub(super) buffers: Option<bool>,
+}
+
+/// The same fields; what is known of the type besides is no difference.
+impl PartialEq for Ignored {
+    fn eq(&self, other: &Self) -> bool {
+        self.seen == other.seen
+    }
+}
+
+impl Eq for Ignored {}
 
 impl Ignored {
     /// Nothing: the type knows all that is stored.
@@ -36,14 +53,14 @@ impl Ignored {
     /// Whether the type knew all that was stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.children.is_empty()
+        self.seen.children.is_empty()
     }
 
     /// Where the unknown fields are, for people: `state.orders[7].discount`.
     #[must_use]
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        self.0.render("state", &mut paths);
+        self.seen.render("state", &mut paths);
         paths
     }
 }
@@ -83,6 +100,14 @@ impl Seen {
             Mark::Flattened => seen.flattened = true,
             Mark::Tag(step) => seen.tag = Some(step),
         }
+    }
+
+    pub(super) fn child(&self, step: &Step) -> Option<&Self> {
+        self.children.get(step)
+    }
+
+    pub(super) fn is_foreign(&self, step: &Step) -> bool {
+        self.child(step).is_some_and(|child| child.foreign)
     }
 
     /// Whether serde read anything on the type's behalf.
@@ -153,14 +178,20 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
     mut seen: Seen,
 ) -> Result<Ignored, CodecError> {
     let buffers = seen.any_buffer();
+    // That this value has no buffers says nothing about the next one.
+    let ignored = |seen| Ignored {
+        seen,
+        buffers: buffers.then_some(true),
+    };
     if !buffers {
         seen.prune();
         if seen.children.is_empty() {
-            return Ok(Ignored::none());
+            return Ok(ignored(Seen::default()));
         }
     }
     let written = serialize(value)?.node;
     if buffers {
+        assert_exact(stored, &written)?;
         let mut missing = Seen::default();
         unwritten(stored, &written, Some(&seen), false, &mut missing);
         if !missing.children.is_empty() {
@@ -174,9 +205,31 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
     forget_written(stored, &written, &mut seen);
     seen.prune();
     if seen.children.is_empty() {
-        return Ok(Ignored::none());
+        return Ok(ignored(Seen::default()));
     }
-    Ok(Ignored(seen))
+    Ok(ignored(seen))
+}
+
+/// Refuses a number that serde read from its buffer into a float that cannot hold it. Elsewhere the
+/// deserializer does.
+fn assert_exact(stored: &Value<'_>, written: &Node) -> Result<(), CodecError> {
+    if let Node::Packed(packed) = written {
+        let is_exact = match leaf::parse(packed, 0) {
+            Ok(Value::F32(_)) => is_exact(stored, true),
+            Ok(Value::F64(_)) => is_exact(stored, false),
+            _ => true,
+        };
+        if !is_exact {
+            let message = "the number does not fit the type's float exactly";
+            return Err(CodecError::new(CodecErrorKind::Mismatch, message));
+        }
+    }
+    for (position, (step, value)) in children(stored).into_iter().enumerate() {
+        if let Some(written) = written_at(written, &step, position) {
+            assert_exact(value, written).map_err(|error| error.at(step))?;
+        }
+    }
+    Ok(())
 }
 
 /// What was written for the item or entry that is stored at `position` under `step`.
@@ -274,7 +327,7 @@ fn stays_readable<T: Serialize + DeserializeOwned>(
         let (value, _) = read::<T>(stored)?;
         let mut node = serialize(&value)?.node;
         let before = node.clone();
-        keep(&mut node, Some(&before), stored, part, false);
+        Keeper::of_the_same(&|_| true).keep(&mut node, Some(&before), stored, part, false);
         let leaves = super::Leaves::from_node(node, &super::Leaves::new());
         let (value, _) = read::<T>(&leaves.to_value()?)?;
         Ok(fingerprint(&serialize(&value)?.node) == print)
@@ -283,7 +336,7 @@ fn stays_readable<T: Serialize + DeserializeOwned>(
 }
 
 /// The bytes of a value, without the order of its lists: that of a hash set is a new one each time.
-fn fingerprint(node: &Node) -> Vec<u8> {
+pub(super) fn fingerprint(node: &Node) -> Vec<u8> {
     fn sorted(node: &Node) -> Node {
         match node {
             Node::Struct(fields) => Node::Struct(
@@ -306,120 +359,12 @@ fn fingerprint(node: &Node) -> Vec<u8> {
                 Node::List(packed.into_iter().map(Node::Packed).collect())
             }
             Node::Variant(name, data) => Node::Variant(name, Box::new(sorted(data))),
+            Node::Typed(name, data) => Node::Typed(name, Box::new(sorted(data))),
+            Node::Entry(entry) => Node::Entry(Box::new((entry.0.clone(), sorted(&entry.1)))),
             Node::Packed(_) | Node::Char(_) => node.clone(),
         }
     }
     sorted(node).into_packed()
-}
-
-/// Adds to a new value the foreign ones of the stored value, where what encloses them is still the
-/// same thing. `before` is what the type writes for the stored value.
-pub(super) fn keep(
-    node: &mut Node,
-    before: Option<&Node>,
-    stored: &Value<'_>,
-    seen: &Seen,
-    buffered: bool,
-) {
-    let buffered = buffered || seen.buffered;
-    let stored_children: BTreeMap<Step, (usize, &Value<'_>)> = children(stored)
-        .into_iter()
-        .enumerate()
-        .map(|(position, (step, value))| (step, (position, value)))
-        .collect();
-    if is_other_variant(node, before, &stored_children, seen, buffered) {
-        return;
-    }
-    let places = match node {
-        Node::List(items) => Some(same_items(items, stored, seen)),
-        _ => None,
-    };
-    for (step, below) in &seen.children {
-        let Some((position, value)) = stored_children.get(step) else {
-            continue;
-        };
-        if below.foreign {
-            node.adopt(step, value);
-            continue;
-        }
-        let inner = match &places {
-            Some(places) => places
-                .get(step)
-                .and_then(|place| node.get_mut(&Step::Index(*place))),
-            None => node.get_mut(step),
-        };
-        if let Some(inner) = inner {
-            let before = before.and_then(|before| written_at(before, step, *position));
-            keep(inner, before, value, below, buffered);
-        }
-    }
-}
-
-/// Whether the value was another variant of an enum that is stored like a struct.
-///
-/// The tag decides. Where none was seen (untagged enums, and all that lies below a buffer) another
-/// kind of container counts as another variant, and so does a struct with other fields. Both are
-/// compared as the type writes them: what is stored may lack a field that it fills in, or be a map
-/// because a newer version flattens it.
-fn is_other_variant(
-    node: &Node,
-    before: Option<&Node>,
-    children: &BTreeMap<Step, (usize, &Value<'_>)>,
-    seen: &Seen,
-    buffered: bool,
-) -> bool {
-    if let Some(tag) = &seen.tag {
-        let before = children.get(tag).map(|(_, value)| leaf::pack(value));
-        return before != node.get(tag).map(Node::to_packed);
-    }
-    if !buffered {
-        return false;
-    }
-    match (node, before) {
-        (Node::Struct(now), Some(Node::Struct(before))) => {
-            let names = |fields: &[(Cow<'static, str>, Node)]| -> Vec<Cow<'static, str>> {
-                fields.iter().map(|(name, _)| name.clone()).collect()
-            };
-            names(now) != names(before)
-        }
-        (now, Some(before)) => std::mem::discriminant(now) != std::mem::discriminant(before),
-        (_, None) => true,
-    }
-}
-
-/// For each stored item, the position of the same item in the new list.
-///
-/// Ids tell, where items have them. Else an item is the same if what the type knows of it is, seen
-/// from either end of the list; the changed stretch in between is taken as new items.
-fn same_items(items: &[Node], stored: &Value<'_>, seen: &Seen) -> BTreeMap<Step, usize> {
-    let old = children(stored);
-    let ids: Vec<_> = items.iter().map(Node::id).collect();
-    if matches!(stored, Value::Items(_)) && ids.iter().any(Option::is_some) {
-        let by_id = ids.into_iter().enumerate();
-        return by_id
-            .filter_map(|(position, id)| Some((Step::from(id?.as_ref()), position)))
-            .collect();
-    }
-    let old_prints: Vec<Vec<u8>> = old
-        .iter()
-        .map(|(step, value)| match seen.children.get(step) {
-            Some(seen) => leaf::pack(&without(value, seen)),
-            None => leaf::pack(value),
-        })
-        .collect();
-    let new_prints: Vec<Vec<u8>> = items.iter().map(Node::to_packed).collect();
-    let pairs = old_prints.iter().zip(&new_prints);
-    let front = pairs.take_while(|(old, new)| old == new).count();
-    let most = old.len().min(items.len()) - front;
-    let pairs = old_prints.iter().rev().zip(new_prints.iter().rev());
-    let back = pairs.take(most).take_while(|(old, new)| old == new).count();
-    let new_back = items.len() - back..items.len();
-    let fronts = old.iter().take(front).zip(0..front);
-    let backs = old.iter().skip(old.len() - back).zip(new_back);
-    fronts
-        .chain(backs)
-        .map(|((step, _), position)| (step.clone(), position))
-        .collect()
 }
 
 /// The steps from a stored container to what it contains.

@@ -202,6 +202,21 @@ pub(super) fn parse(bytes: &[u8], depth: usize) -> Result<Value<'_>, CodecError>
     )))
 }
 
+/// The integer that an extension value of this type and these bytes is, if it is one.
+pub(super) fn integer_of(code: i8, bytes: &[u8]) -> Option<Value<'static>> {
+    let bytes = <[u8; 16]>::try_from(bytes).ok()?;
+    match code {
+        EXT_I128 => Some(Value::Int(i128::from_be_bytes(bytes))),
+        EXT_U128 => Some(uint(u128::from_be_bytes(bytes))),
+        _ => None,
+    }
+}
+
+/// An integer has one form, whatever it was written as.
+pub(super) fn uint(value: u128) -> Value<'static> {
+    i128::try_from(value).map_or(Value::Huge(value), Value::Int)
+}
+
 fn corrupt(message: impl Into<String>) -> CodecError {
     CodecError::new(CodecErrorKind::Corrupt, message)
 }
@@ -292,11 +307,7 @@ impl<'a> Reader<'a> {
     fn ext(&mut self, length: usize) -> Result<Value<'a>, CodecError> {
         let code = i8::from_be_bytes(self.array()?);
         let bytes = self.take(length)?;
-        Ok(match (code, <[u8; 16]>::try_from(bytes)) {
-            (EXT_I128, Ok(bytes)) => Value::Int(i128::from_be_bytes(bytes)),
-            (EXT_U128, Ok(bytes)) => Value::Huge(u128::from_be_bytes(bytes)),
-            _ => Value::Ext(code, bytes),
-        })
+        Ok(integer_of(code, bytes).unwrap_or(Value::Ext(code, bytes)))
     }
 
     /// Every element takes a byte or more, so what is left bounds what a header can make us reserve.
@@ -334,7 +345,7 @@ impl<'a> Reader<'a> {
 
 /// A key that two entries have. The codec writes keys in their order, so that one look at each tells
 /// that there is none; only what it did not write needs a set.
-fn duplicate_key(entries: &[(Value<'_>, Value<'_>)]) -> Option<Step> {
+pub(super) fn duplicate_key(entries: &[(Value<'_>, Value<'_>)]) -> Option<Step> {
     let ordered = entries.is_sorted_by(|(a, _), (b, _)| match (a, b) {
         (Value::Str(a), Value::Str(b)) => a < b,
         (Value::Int(a), Value::Int(b)) => a < b,

@@ -111,6 +111,21 @@ impl Leaves {
             _ => Err(corrupt("an item's index outside a list", first.0)),
         }
     }
+
+    /// The value that the leaves at and below `root` hold.
+    pub(super) fn to_value_at(&self, root: &Path) -> Result<Value<'_>, CodecError> {
+        let from = (Bound::Included(root), Bound::Unbounded);
+        let tree = self.0.range::<Path, _>(from);
+        let leaves: Vec<Leaf<'_>> = tree.take_while(|(path, _)| root.contains(path)).collect();
+        match leaves.split_first() {
+            Some((first, below)) if first.0 == root => {
+                value_of(*first, below, MAX_DEPTH).map(|(value, _)| value)
+            }
+            _ => Err(
+                CodecError::new(CodecErrorKind::Missing, "no leaf is stored here").at_path(root),
+            ),
+        }
+    }
 }
 
 impl FromIterator<(Path, Bytes)> for Leaves {

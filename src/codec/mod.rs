@@ -56,7 +56,17 @@
 //! error that names the place: `Some` of
 //! something stored as nothing (`None`, a unit), two entries under one key, more than [`MAX_DEPTH`]
 //! levels, a 128-bit integer where serde itself does not read it back (inside flattened structs and
-//! internally tagged or untagged enums). So is reading a number into a float that cannot hold it.
+//! internally tagged or untagged enums), a variant of an untagged enum that is read as an earlier one
+//! (of `A(u8)` and `B(u64)`, `B(1)`), a flattened `None` that is read as `Some` of a struct without
+//! values, and whatever else of a type that serde reads from a buffer differs once it was read. So is
+//! reading a number into a float that cannot hold it.
+//!
+//! [`encode`] finds these out by reading back and comparing what the type asks of serde, to the width
+//! of each integer and the name of each struct. Only types that serde may read from a buffer pay for
+//! it, with some three times the time of an encode; a look at the type, once for each [`Ignored`] that
+//! does not know yet, tells which: those with flattened fields and internally tagged, adjacently
+//! tagged or untagged enums, and those it cannot look into, which are map values and later items of
+//! tuples behind keys or items that parse text (an IP address, a UUID).
 //!
 //! # Fields of a newer version
 //!
@@ -74,12 +84,14 @@
 //!
 //! Foreign fields are lost, or kept too long, in these cases:
 //!
-//! - Inside serde's buffers a struct whose set of known fields changes is taken for another variant of
-//!   an untagged enum, also where there is no such enum, and loses its foreign fields: when a field
-//!   that is skipped at times (`skip_serializing_if`) appears or goes.
-//! - In a list without ids an item is the same if what is known of it is stored as it would be written.
-//!   An item whose known fields changed is new; so is one with a default that was not stored, or with
-//!   a hash set. Give items that grow an `id`.
+//! - Inside serde's buffers a struct that writes other fields than before is taken for another variant
+//!   of an untagged enum, if the type does not read without those that went. If it does, it is taken
+//!   for the same struct with a field skipped, and keeps its foreign fields, even if it is another
+//!   variant; unless they make it read as the earlier one.
+//! - In a list without ids an item is the same if the type writes the same for it. An item whose known
+//!   fields changed is new. Give items that grow an `id`.
+//! - In a hash set an item with a default that was not stored, or with a hash set inside, is new if the
+//!   set was read in another order than it is stored in.
 //! - An internally tagged enum inside another buffer keeps foreign fields when its variant changes, if
 //!   the two variants have the same fields.
 //! - A struct of two fields that reads like an adjacently tagged enum (its first field is a unit enum of
@@ -94,27 +106,29 @@
 //!   here and is refused there.
 //! - Reading takes memory in proportion to the number of values, some 32 bytes for a value of one byte.
 //!   Whoever takes payloads from strangers bounds their length.
-//! - Some values that serde's derive writes alike are read as the first that fits. A flattened
-//!   `Option` of a struct with optional fields only, or of a map, turns from `None` to `Some` of an
-//!   empty one. An untagged enum of `A(u8)` and `B(u64)` turns `B(1)` into `A(1)`.
-//! - Inside serde's buffers a number is read by serde, also into a float that cannot hold it.
+//! - A flattened `None` of a map, or of a struct whose fields are all skipped, is read as `Some` of an
+//!   empty one: serde writes nothing in both cases, and does not say which. Flatten the map itself.
 
 mod decode;
 mod diff;
 mod encode;
 mod error;
+mod faithful;
 mod foreign;
 mod index;
 mod leaf;
 mod leaves;
 mod node;
 mod path;
+mod probe;
+mod value;
 
 pub use diff::{Change, diff};
 pub use error::{CodecError, CodecErrorKind};
 pub use foreign::Ignored;
 pub use leaves::Leaves;
 pub use path::{Path, PathElement, PathInt};
+pub use value::Value;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -159,25 +173,28 @@ pub fn encode<T: Serialize + DeserializeOwned>(
     base: &Leaves,
     ignored: &Ignored,
 ) -> Result<Encoded, CodecError> {
-    let encode::Serialized { mut node, wide } = encode::serialize(value)?;
-    if !ignored.is_empty() {
-        let stored = base.to_value()?;
-        let before = encode::serialize(&decode::read::<T>(&stored)?.0)?.node;
-        foreign::keep(&mut node, Some(&before), &stored, &ignored.0, false);
+    let encode::Serialized { node, wide } = encode::serialize(value)?;
+    let buffers = ignored.buffers.unwrap_or_else(probe::may_buffer::<T>);
+    if ignored.is_empty() {
+        let leaves = Leaves::from_node(node, base);
+        // Behind one of serde's buffers a value may be read as another one, and a 128-bit integer
+        // is not read at all. Reading back tells; other states do not pay for it.
+        if buffers || wide {
+            faithful::check(value, &leaves)?;
+        }
+        let ignored = Ignored {
+            buffers: Some(buffers),
+            ..Ignored::none()
+        };
+        return Ok(Encoded { leaves, ignored });
     }
-    let leaves = Leaves::from_node(node, base);
-    let mut encoded = Encoded {
-        leaves,
-        ignored: Ignored::none(),
-    };
-    // A 128-bit integer may lie behind one of serde's buffers, and what was carried over may lie at
-    // other places now. Reading back tells; other states do not pay for it.
-    if wide || !ignored.is_empty() {
-        encoded.ignored = decode::<T>(&encoded.leaves)
-            .map_err(|error| error.with_kind(CodecErrorKind::Refused))?
-            .ignored;
-    }
-    Ok(encoded)
+    let leaves = foreign::carry_over(value, node, base, ignored, buffers || wide)?;
+    // What was carried over may lie at other places now.
+    let mut ignored = decode::<T>(&leaves)
+        .map_err(|error| error.with_kind(CodecErrorKind::Refused))?
+        .ignored;
+    ignored.buffers = Some(buffers);
+    Ok(Encoded { leaves, ignored })
 }
 
 /// The state that leaves hold.
@@ -199,8 +216,9 @@ pub fn decode<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Decode
 ///
 /// # Errors
 ///
-/// As those of [`encode`]; but a 128-bit integer that serde does not read back shows only in
-/// [`from_payload`].
+/// As those of [`encode`]; but nothing is read back here. A 128-bit integer that serde does not read
+/// shows only in [`from_payload`], and a variant of an untagged enum that reads as an earlier one does
+/// not show.
 pub fn to_payload<T: ?Sized + Serialize>(value: &T) -> Result<Bytes, CodecError> {
     Ok(encode::serialize(value)?.node.into_packed().into())
 }

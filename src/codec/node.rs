@@ -22,6 +22,10 @@ pub(super) enum Node {
     Tuple(Vec<Node>),
     /// An enum's variant with data.
     Variant(&'static str, Box<Node>),
+    /// What says its type, to be compared and never stored.
+    Typed(&'static str, Box<Node>),
+    /// A map's value together with its key, which says its type: to be compared and never stored.
+    Entry(Box<(Node, Node)>),
 }
 
 impl Node {
@@ -58,6 +62,21 @@ impl Node {
                 !char_keys && keys.all(|key| matches!(key, Step::Str(_) | Step::Int(_)))
             }
             _ => false,
+        }
+    }
+
+    /// The fields of a struct or the entries of a map.
+    pub(super) fn entries(&self) -> Vec<(Step, &Self)> {
+        match self {
+            Self::Struct(fields) => fields
+                .iter()
+                .map(|(name, value)| (name.as_ref().into(), value))
+                .collect(),
+            Self::Map { entries, .. } => entries
+                .iter()
+                .map(|(key, value)| (key.clone(), value))
+                .collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -178,10 +197,15 @@ impl Node {
                 out.array(items.len());
                 items.iter().for_each(|item| item.write(out));
             }
-            Self::Variant(name, data) => {
+            Self::Variant(name, data) | Self::Typed(name, data) => {
                 out.map(1);
                 out.str(name);
                 data.write(out);
+            }
+            Self::Entry(entry) => {
+                out.array(2);
+                entry.0.write(out);
+                entry.1.write(out);
             }
         }
     }

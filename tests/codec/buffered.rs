@@ -331,3 +331,97 @@ fn what_a_newer_version_flattens_in_a_buffer_is_kept() {
     };
     assert_eq!(old_over_new::<Holds<old::Part>, _>(&newer, |_| {}), newer);
 }
+
+#[test]
+fn a_field_in_a_buffer_that_is_skipped_at_times_makes_no_other_variant() {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Old {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        a: Option<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        b: Option<u8>,
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct New {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        a: Option<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        b: Option<u8>,
+        extra: Vec<u8>,
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Any<P> {
+        Part(P),
+        Other { n: u8 },
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Flat<P> {
+        first: u8,
+        #[serde(flatten)]
+        inner: Inner<P>,
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Inner<P> {
+        part: P,
+    }
+    let new = |a, b| New {
+        name: "n".into(),
+        a,
+        b,
+        extra: vec![1, 2],
+    };
+    let states = [
+        (None, None),
+        (Some(1), None),
+        (None, Some(2)),
+        (Some(3), Some(4)),
+    ];
+    for (a, b) in states {
+        for (next_a, next_b) in states {
+            let change = |part: &mut Old| {
+                part.a = next_a;
+                part.b = next_b;
+            };
+            let read = old_over_new::<Holds<Old>, _>(&Holds::A { part: new(a, b) }, |value| {
+                let Holds::A { part } = value;
+                change(part);
+            });
+            assert_eq!(
+                read,
+                Holds::A {
+                    part: new(next_a, next_b)
+                }
+            );
+            let flat = |a, b| Flat {
+                first: 1,
+                inner: Inner { part: new(a, b) },
+            };
+            let read =
+                old_over_new::<Flat<Old>, _>(&flat(a, b), |value| change(&mut value.inner.part));
+            assert_eq!(read, flat(next_a, next_b));
+            let any = |a, b| vec![(Any::Part(new(a, b)), 0_u8)];
+            let read = old_over_new::<Vec<(Any<Old>, u8)>, _>(&any(a, b), |_| {});
+            assert_eq!(read, any(a, b));
+            let any = |a, b| BTreeMap::from([(1, Any::Part(new(a, b)))]);
+            let read = old_over_new::<BTreeMap<u8, Any<Old>>, _>(&any(a, b), |map| {
+                if let Some(Any::Part(part)) = map.get_mut(&1) {
+                    change(part);
+                }
+            });
+            assert_eq!(read, any(next_a, next_b));
+            let mut stored = fresh(&any(a, b));
+            turn::<BTreeMap<u8, Any<Old>>>(&mut stored, |map| {
+                map.insert(1, Any::Other { n: 1 });
+            });
+            let other = BTreeMap::from([(1, Any::<Old>::Other { n: 1 })]);
+            assert_eq!(
+                stored,
+                fresh(&other),
+                "foreign fields outlive their variant"
+            );
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::{State, fresh, last_name, round_trips, turn};
 use abide::codec::{CodecErrorKind, Leaves, decode};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 
 /// Lets the older version change what the newer one stored; answers what the newer one then reads.
@@ -403,4 +403,67 @@ fn the_tag_that_a_struct_writes_itself_is_not_foreign() {
     round_trips(&Tagged { a: 1 });
     round_trips(&vec![Tagged { a: 1 }]);
     round_trips(&BTreeMap::from([(1, (Tagged { a: 1 }, 2))]));
+}
+
+#[test]
+fn items_without_ids_are_known_by_what_the_type_would_write() {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Old {
+        name: String,
+        #[serde(default)]
+        never_stored: Vec<u8>,
+        words: HashSet<String>,
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct New {
+        name: String,
+        words: HashSet<String>,
+        note: u8,
+    }
+    let words = || (0..20).map(|n| n.to_string()).collect();
+    let new = |name: &str| New {
+        name: name.into(),
+        words: words(),
+        note: 7,
+    };
+    let list = vec![new("a"), new("b"), new("c")];
+    let mut expected = list.clone();
+    expected.remove(1);
+    let read = old_over_new::<Vec<Old>, _>(&list, |list| drop(list.remove(1)));
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn foreign_fields_in_a_list_without_ids_move_with_their_items() {
+    let list = vec![part("0"), part("1"), part("2"), part("1")];
+    let mut expected = list.clone();
+    expected.rotate_left(2);
+    let read = old_over_new::<Vec<old::Part>, _>(&list, |list| list.rotate_left(2));
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn foreign_fields_of_the_items_of_a_hash_set_are_kept() {
+    #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct Old {
+        name: String,
+        #[serde(default)]
+        n: u8,
+    }
+    #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct New {
+        name: String,
+        n: u8,
+        note: String,
+    }
+    let new = |n: u8| New {
+        name: n.to_string(),
+        n,
+        note: format!("note of {n}"),
+    };
+    let set: HashSet<New> = (0..30).map(new).collect();
+    let read = old_over_new::<HashSet<Old>, _>(&set, |set| {
+        set.retain(|item| item.n < 20);
+    });
+    assert_eq!(read, (0..20).map(new).collect());
 }

@@ -8,11 +8,13 @@
 
 mod buffered;
 mod depth;
+mod faithful;
 mod features;
 mod foreign;
 mod hostile;
 mod properties;
 mod shapes;
+mod value;
 
 use abide::codec::{
     Change, CodecError, CodecErrorKind, Encoded, Ignored, Leaves, Path, PathElement, decode, diff,
