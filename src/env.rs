@@ -7,7 +7,9 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::runtime::RuntimeFlavor;
 
 /// A boxed, sendable future: the return type of the asynchronous methods of dyn-compatible traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +34,14 @@ pub trait Env: Debug + Send + Sync + 'static {
 
     /// A uniformly distributed random number.
     fn random(&self) -> u64;
+
+    /// Runs work that keeps the thread busy for long, a user's handlers say, where it keeps no other
+    /// task waiting. That has a price: work that is done in a moment just runs.
+    ///
+    /// Where everything runs on one thread anyway, it just runs too.
+    fn run_blocking(&self, work: &mut dyn FnMut()) {
+        work();
+    }
 }
 
 /// The environment of an ordinary process: tokio's timer and tasks, the system's clocks, and a
@@ -41,6 +51,21 @@ pub trait Env: Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct TokioEnv {
     runtime: tokio::runtime::Handle,
+    /// Keeps the runtime, if it is this environment's own: a timer that outlived its runtime would
+    /// panic in whichever task waits for it.
+    owned: Option<Arc<OwnedRuntime>>,
+}
+
+/// A runtime that ends with its last user, without waiting: that may be one of its own tasks.
+#[derive(Debug)]
+struct OwnedRuntime(Option<tokio::runtime::Runtime>);
+
+impl Drop for OwnedRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl TokioEnv {
@@ -57,7 +82,28 @@ impl TokioEnv {
     /// The environment of a given runtime.
     #[must_use]
     pub fn new(runtime: tokio::runtime::Handle) -> Self {
-        Self { runtime }
+        Self {
+            runtime,
+            owned: None,
+        }
+    }
+
+    /// The environment of a new runtime with so many threads, which lives as long as anything that
+    /// uses it: tasks, timers and clones of the environment.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no more threads.
+    pub(crate) fn with_threads(name: &str, threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name(name)
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            runtime: runtime.handle().clone(),
+            owned: Some(Arc::new(OwnedRuntime(Some(runtime)))),
+        })
     }
 }
 
@@ -76,12 +122,30 @@ impl Env for TokioEnv {
 
     #[allow(clippy::disallowed_methods, reason = "the one place that sleeps")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let _guard = self.runtime.enter();
-        Box::pin(tokio::time::sleep(duration))
+        let sleep = {
+            let _guard = self.runtime.enter();
+            tokio::time::sleep(duration)
+        };
+        let owned = self.owned.clone();
+        Box::pin(async move {
+            sleep.await;
+            drop(owned);
+        })
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.runtime.spawn(task);
+    }
+
+    fn run_blocking(&self, work: &mut dyn FnMut()) {
+        // Within a runtime of several threads the others take over what waits on this one.
+        let several = tokio::runtime::Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if several {
+            tokio::task::block_in_place(work);
+        } else {
+            work();
+        }
     }
 
     #[allow(
@@ -91,6 +155,27 @@ impl Env for TokioEnv {
     fn random(&self) -> u64 {
         rand::random()
     }
+}
+
+/// Completes when the process is asked to end: by Ctrl-C, or by SIGTERM where there is one.
+///
+/// # Errors
+///
+/// When the signals cannot be listened for.
+pub(crate) async fn terminated() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let terminate = std::pin::pin!(terminate.recv());
+        match futures_util::future::select(interrupt, terminate).await {
+            futures_util::future::Either::Left((interrupted, _)) => interrupted,
+            futures_util::future::Either::Right(_) => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 /// Monotonic time since this process first asked.

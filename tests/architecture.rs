@@ -81,37 +81,109 @@ fn key_bytes_are_spelled_in_one_place() {
 
 #[test]
 fn tokio_is_the_environments_business() {
-    assert_absent("tokio::", &["env.rs", "testing/"]);
+    assert_absent("tokio::", &["env.rs", "node/", "testing/"]);
 }
 
 /// The lower layers, and what they must not name.
-const LAYERS: [(&str, &[&str]); 3] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     (
         "store/",
         &[
+            "crate::admin",
             "crate::codec",
             "crate::durable",
             "crate::id",
+            "crate::server",
             "crate::testing",
         ],
     ),
     (
         "codec/",
         &[
+            "crate::admin",
             "crate::durable",
             "crate::env",
             "crate::id",
+            "crate::server",
             "crate::store",
             "crate::testing",
         ],
     ),
-    ("durable/", &["crate::testing"]),
+    (
+        "durable/",
+        &[
+            "crate::admin",
+            "crate::client",
+            "crate::consumer",
+            "crate::node",
+            "crate::server",
+            "crate::testing",
+            "crate::wake",
+        ],
+    ),
+    (
+        "wake.rs",
+        &[
+            "crate::admin",
+            "crate::client",
+            "crate::consumer",
+            "crate::node",
+            "crate::server",
+            "crate::testing",
+        ],
+    ),
+    (
+        "admin/",
+        &["crate::consumer", "crate::node", "crate::testing"],
+    ),
+    (
+        "consumer/",
+        &[
+            "crate::admin",
+            "crate::client",
+            "crate::node",
+            "crate::testing",
+        ],
+    ),
+    (
+        "client/",
+        &[
+            "crate::admin",
+            "crate::consumer",
+            "crate::node",
+            "crate::testing",
+        ],
+    ),
+    (
+        "server/",
+        &[
+            "crate::admin",
+            "crate::client",
+            "crate::consumer",
+            "crate::node",
+            "crate::testing",
+        ],
+    ),
 ];
 
 #[test]
 fn no_layer_names_one_above_it() {
     let everything = [
-        "bin/", "codec/", "docs/", "durable/", "env.rs", "id.rs", "lib.rs", "store/", "testing/",
+        "admin/",
+        "bin/",
+        "client/",
+        "codec/",
+        "consumer/",
+        "docs/",
+        "durable/",
+        "env.rs",
+        "id.rs",
+        "lib.rs",
+        "node/",
+        "server/",
+        "store/",
+        "testing/",
+        "wake.rs",
     ];
     for (layer, upper) in LAYERS {
         let others: Vec<&str> = everything

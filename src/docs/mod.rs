@@ -3,6 +3,15 @@
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 
+#[doc = include_str!("guarantees.md")]
+pub mod guarantees {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("observability.md")]
+pub mod observability {}
+
 #[doc = include_str!("writing-a-store.md")]
 pub mod writing_a_store {}
 

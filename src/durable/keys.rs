@@ -4,6 +4,8 @@
 //! ```text
 //! namespace prefix, then as a tuple
 //!   ("m")                                          layout version, shard count, incarnation
+//!   ("y")                                          how far an import has come
+//!   ("z", kind)                                    pauses of whole kinds
 //!   ("d", kind, id)                                the directory
 //!   ("i", shard, kind, id, "q"|"p", inc, stamp, chunk)   messages and priority messages
 //!                          "n"                     mailbox length
@@ -70,7 +72,7 @@ impl SessionId {
 
     /// A session id from its bytes.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
@@ -99,6 +101,13 @@ impl fmt::Debug for SessionId {
 pub enum Key {
     /// The namespace's own description.
     Meta,
+    /// How far an import has come.
+    Import,
+    /// The pause of a kind.
+    KindPaused {
+        /// The kind.
+        kind: String,
+    },
     /// The directory entry of an instance.
     Directory(InstanceId),
     /// Something of an instance.
@@ -249,6 +258,24 @@ impl Keys {
         self.writer("m").finish()
     }
 
+    /// `("y")`
+    #[must_use]
+    pub fn import(&self) -> Bytes {
+        self.writer("y").finish()
+    }
+
+    /// `("z", kind)`
+    #[must_use]
+    pub fn kind_paused(&self, kind: &str) -> Bytes {
+        self.writer("z").text(kind).finish()
+    }
+
+    /// The pauses of kinds.
+    #[must_use]
+    pub fn kinds_paused(&self) -> KeyRange {
+        below(self.writer("z").finish())
+    }
+
     /// `("d", kind, id)`
     #[must_use]
     pub fn directory(&self, instance: &InstanceId) -> Bytes {
@@ -262,6 +289,16 @@ impl Keys {
     #[must_use]
     pub fn directory_of(&self, kind: Option<&str>) -> KeyRange {
         let writer = self.writer("d");
+        below(match kind {
+            Some(kind) => writer.text(kind).finish(),
+            None => writer.finish(),
+        })
+    }
+
+    /// Everything of the instances of a shard, or of those of one kind.
+    #[must_use]
+    pub fn instances_of(&self, shard: u32, kind: Option<&str>) -> KeyRange {
+        let writer = self.writer("i").number(u64::from(shard));
         below(match kind {
             Some(kind) => writer.text(kind).finish(),
             None => writer.finish(),
@@ -285,6 +322,7 @@ impl Keys {
         InstanceKeys {
             prefix,
             ready,
+            kind_paused: self.kind_paused(instance.kind()),
             shard,
         }
     }
@@ -301,6 +339,17 @@ impl Keys {
     #[must_use]
     pub fn ready_of(&self, shard: u32) -> KeyRange {
         below(self.writer("r").number(u64::from(shard)).finish())
+    }
+
+    /// The ready marks of the instances of a kind in a shard.
+    #[must_use]
+    pub fn ready_of_kind(&self, shard: u32, kind: &str) -> KeyRange {
+        below(
+            self.writer("r")
+                .number(u64::from(shard))
+                .text(kind)
+                .finish(),
+        )
     }
 
     /// `("w", shard)`
@@ -343,6 +392,8 @@ impl Keys {
     fn encode(&self, key: &Key) -> Bytes {
         match key {
             Key::Meta => self.meta(),
+            Key::Import => self.import(),
+            Key::KindPaused { kind } => self.kind_paused(kind),
             Key::Directory(instance) => self.directory(instance),
             Key::Instance {
                 shard,
@@ -372,6 +423,7 @@ pub struct ForeignKey {
 pub struct InstanceKeys {
     prefix: Bytes,
     ready: Bytes,
+    kind_paused: Bytes,
     shard: u32,
 }
 
@@ -487,10 +539,27 @@ impl InstanceKeys {
             .finish()
     }
 
+    /// A chunk of a dead letter whose stamp is to be that of the commit which writes it.
+    #[must_use]
+    pub fn new_dead_letter(&self, user: u16, chunk: u32) -> StampedKey {
+        let before = self.part("x");
+        // The code byte of a versionstamp element comes first.
+        let offset = before.bytes.len() + 1;
+        let stamp = CommitStamp::from_bytes([0; CommitStamp::LEN]).with_user(user);
+        let template = before.stamp(stamp).number(u64::from(chunk)).finish();
+        StampedKey { template, offset }
+    }
+
     /// `(…, "z")`
     #[must_use]
     pub fn paused(&self) -> Bytes {
         self.part("z").finish()
+    }
+
+    /// The pause of the instance's kind, `("z", kind)`.
+    #[must_use]
+    pub fn kind_paused(&self) -> &Bytes {
+        &self.kind_paused
     }
 
     /// The ready mark, `("r", shard, kind, id)`.

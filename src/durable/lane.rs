@@ -20,10 +20,12 @@ use super::value;
 use crate::store::{
     Attempt, CommitStamp, Committed, RetryPolicy, StoreError, StoreErrorKind, TransactionExt, Tx,
 };
+use futures_util::TryFutureExt;
 use futures_util::future::try_join;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The right to run one piece of work at a time, exactly once each.
 ///
@@ -82,12 +84,24 @@ pub struct Landed<T> {
     pub commit: Committed,
 }
 
+/// What a run of a body comes to: see [`Lane::run_work`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work<T> {
+    /// It wrote something that is to be committed.
+    Write(T),
+    /// It only looked. Nothing is committed, unless an earlier attempt may yet land: then the marker
+    /// is, so that it cannot.
+    Look(T),
+}
+
 /// What an attempt found or did.
-enum Step {
+enum Step<T> {
     /// It wrote the marker under this number; its commit decides.
     Committing(u64),
     /// An earlier attempt of the same work had landed.
     Landed(Marker),
+    /// It wrote nothing, and no attempt before it can land.
+    Looked(T),
 }
 
 /// The value of an outcome marker: the number of the attempt that wrote it, and its commit.
@@ -117,6 +131,12 @@ impl Lane {
         }
     }
 
+    /// Whether this is a lane of that session.
+    #[must_use]
+    pub fn is_of(&self, session: &Arc<Session>) -> bool {
+        Arc::ptr_eq(&self.session, session)
+    }
+
     /// Runs a piece of work until exactly one attempt of it has landed, or none can; gives up after
     /// the time of the [default policy](RetryPolicy::default).
     ///
@@ -137,7 +157,8 @@ impl Lane {
     ///
     /// `body` may run many times. It must write through the transaction that it is given and
     /// through nothing else; what it decides belongs into its value, and its errors are the
-    /// store's.
+    /// store's. It writes in the future that it returns, not before: an attempt that finds the work
+    /// done drops that future unpolled.
     ///
     /// # Errors
     ///
@@ -152,12 +173,44 @@ impl Lane {
     /// Dropping the future leaves the outcome unknown.
     pub async fn run_for<T, F, Fut>(
         &mut self,
-        time: std::time::Duration,
-        body: F,
+        time: Duration,
+        mut body: F,
     ) -> Result<Landed<T>, SessionError>
     where
         F: FnMut(Tx) -> Fut + Send,
         Fut: Future<Output = Result<T, SessionError>> + Send,
+        T: Send,
+    {
+        let body = |tx, _| body(tx).map_ok(Work::Write);
+        match self.run_work(time, None, body).await? {
+            (value, Some(commit)) => Ok(Landed { value, commit }),
+            (_, None) => Err(StoreError::new(StoreErrorKind::Failed)
+                .with_context("the store reported a commit with writes as one without")
+                .into()),
+        }
+    }
+
+    /// As [`run_for`](Self::run_for), for a body that may find nothing to write; there is no commit
+    /// then. The body also gets the number of attempts that came before. The first attempt uses the
+    /// transaction `first`, if there is one: it may have a read version of long ago, and so must not
+    /// end with [`Work::Look`], which would be a look at the past.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_for`](Self::run_for).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run_for`](Self::run_for).
+    pub async fn run_work<T, F, Fut>(
+        &mut self,
+        time: Duration,
+        first: Option<Tx>,
+        body: F,
+    ) -> Result<(T, Option<Committed>), SessionError>
+    where
+        F: FnMut(Tx, u32) -> Fut + Send,
+        Fut: Future<Output = Result<Work<T>, SessionError>> + Send,
         T: Send,
     {
         if self.in_doubt {
@@ -170,7 +223,7 @@ impl Lane {
         };
         // Also while the future waits: whoever drops it does not know how the work ended.
         self.in_doubt = true;
-        let outcome = run_marked(&self.session, &mut self.slot, policy, body).await;
+        let outcome = run_marked(&self.session, &mut self.slot, policy, first, body).await;
         self.in_doubt = match &outcome {
             Ok(_) => false,
             Err(SessionError::Store(error)) => error.is_maybe_committed(),
@@ -193,11 +246,12 @@ async fn run_marked<T, F, Fut>(
     session: &Session,
     slot: &mut Slot,
     policy: RetryPolicy,
+    first_tx: Option<Tx>,
     mut body: F,
-) -> Result<Landed<T>, SessionError>
+) -> Result<(T, Option<Committed>), SessionError>
 where
-    F: FnMut(Tx) -> Fut + Send,
-    Fut: Future<Output = Result<T, SessionError>> + Send,
+    F: FnMut(Tx, u32) -> Fut + Send,
+    Fut: Future<Output = Result<Work<T>, SessionError>> + Send,
     T: Send,
 {
     let keys = session.keys();
@@ -209,16 +263,25 @@ where
     let completed = session
         .namespace()
         .database()
-        .run_with(policy, |attempt| {
+        .run_from(first_tx, policy, |attempt| {
             let number = slot.attempts;
             slot.attempts += 1;
-            let work = body(Arc::clone(attempt.tx()));
+            let work = body(Arc::clone(attempt.tx()), attempt.number());
             let (values, marker_key) = (&values, &marker_key);
+            if !attempt.after_unknown() {
+                // None of the attempts so far can land, so nobody will ask for their values.
+                lock(values).clear();
+            }
             async move {
                 if let Some(marker) = guard(keys, marker_key, first, &attempt).await? {
                     return Ok(Step::Landed(marker));
                 }
-                let value = work.await?;
+                let value = match work.await? {
+                    Work::Look(value) if !attempt.after_unknown() => {
+                        return Ok(Step::Looked(value));
+                    }
+                    Work::Write(value) | Work::Look(value) => value,
+                };
                 let tx = attempt.tx();
                 // Obtained at the latest here. A commit that fetched its own read version late
                 // would see the marker of the attempt it must not repeat as part of the past.
@@ -229,20 +292,16 @@ where
             }
         })
         .await?;
-    let (number, commit) = match (completed.value, completed.commit) {
-        (Step::Committing(number), Some(commit)) => (number, commit),
-        (Step::Landed(marker), _) => (marker.attempt, marker.commit),
-        (Step::Committing(_), None) => {
-            return Err(StoreError::new(StoreErrorKind::Failed)
-                .with_context("the store reported a commit with writes as one without")
-                .into());
-        }
+    let (number, commit) = match completed.value {
+        Step::Committing(number) => (number, completed.commit),
+        Step::Landed(marker) => (marker.attempt, Some(marker.commit)),
+        Step::Looked(value) => return Ok((value, None)),
     };
     let value = lock(&values).remove(&number).ok_or_else(|| {
         StoreError::new(StoreErrorKind::Corrupt)
             .with_context("an outcome marker names an attempt that was never committed")
     })?;
-    Ok(Landed { value, commit })
+    Ok((value, commit))
 }
 
 /// Puts the attempt under the protection of the marker; after an unknown result, looks whether an

@@ -101,6 +101,24 @@ impl Namespace {
         })
     }
 
+    /// Opens the namespace `name` if it is there; creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn find(db: &Database, name: &str) -> Result<Option<Self>, StoreError> {
+        let prefix = Keys::namespace_prefix(name);
+        let key = Keys::new(prefix, 1).meta();
+        let found = db.run(|attempt| {
+            let key = key.clone();
+            async move { attempt.tx().peek(&key).await }
+        });
+        match found.await?.value {
+            Some(_) => Self::open(db, name).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The database that holds it.
     #[must_use]
     pub fn database(&self) -> &Database {

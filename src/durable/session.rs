@@ -8,7 +8,9 @@ use super::keys::{SessionId, SessionKeys};
 use super::lane::{Lane, Lanes};
 use super::namespace::Namespace;
 use super::value;
-use crate::store::{RetryPolicy, StoreCause, StoreError, TransactionExt, Tx};
+use crate::store::{
+    CommitStamp, RetryPolicy, StoreCause, StoreError, StoreErrorKind, TransactionExt, Tx,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,19 +25,31 @@ pub struct Session {
     namespace: Namespace,
     id: SessionId,
     keys: SessionKeys,
+    opened: CommitStamp,
     lanes: Mutex<Lanes>,
 }
 
 /// The value of a session's heartbeat key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Heartbeat {
+pub(crate) struct Heartbeat {
     /// Changes with each beat. Observers compare it with what they saw before; nobody compares
     /// clocks.
-    nonce: u64,
+    pub(crate) nonce: u64,
     /// The kinds that the process serves.
-    kinds: Vec<String>,
+    pub(crate) kinds: Vec<String>,
     /// The process's wall clock when it opened the session, in milliseconds since 1970: for people.
-    opened_ms: u64,
+    pub(crate) opened_ms: u64,
+}
+
+impl Heartbeat {
+    /// The heartbeat that is stored under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](StoreErrorKind::Corrupt), naming the key.
+    pub(crate) fn decode(key: &[u8], stored: &[u8]) -> Result<Self, StoreError> {
+        value::decode(key, stored)
+    }
 }
 
 /// Why something under a session failed.
@@ -82,16 +96,28 @@ impl Session {
             opened_ms,
         })?;
         let heartbeat = keys.heartbeat();
-        // Idempotent: nobody else writes below the id, and no beat has begun.
-        db.run_with(RetryPolicy::retry_unknown(), |attempt| {
-            attempt.tx().set(&heartbeat, &beat);
-            async { Ok::<_, StoreError>(()) }
-        })
-        .await?;
+        // Idempotent: nobody else writes below the id, and no beat has begun. The key is read so
+        // that of all attempts the last one that is told of is the last that lands: one that came
+        // late would bring back the heartbeat of a session that was closed.
+        let written = db
+            .run_with(RetryPolicy::retry_unknown(), |attempt| {
+                let (heartbeat, beat) = (heartbeat.clone(), beat.clone());
+                async move {
+                    attempt.tx().read(&heartbeat).await?;
+                    attempt.tx().set(&heartbeat, &beat);
+                    Ok::<_, StoreError>(())
+                }
+            })
+            .await?;
+        let opened = written.commit.ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Failed)
+                .with_context("the store reported a commit with writes as one without")
+        })?;
         Ok(Arc::new(Self {
             namespace: namespace.clone(),
             id,
             keys,
+            opened: opened.stamp,
             lanes: Mutex::default(),
         }))
     }
@@ -100,6 +126,13 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// The stamp of the commit that opened the session: what was written before it is older than
+    /// the session.
+    #[must_use]
+    pub fn opened(&self) -> CommitStamp {
+        self.opened
     }
 
     /// The session's keys.
@@ -180,7 +213,7 @@ async fn beat(tx: &Tx, key: &[u8]) -> Result<(), SessionError> {
 }
 
 /// A wall-clock time as it is stored: milliseconds since 1970. Times before that are not written.
-fn millis(time: SystemTime) -> u64 {
+pub(crate) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

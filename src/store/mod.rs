@@ -73,6 +73,14 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// When the store was closed or has failed for good.
     fn begin(&self) -> Result<Tx, StoreError>;
+
+    /// Whether obtaining a read version costs a round trip, so that a transaction that goes on from
+    /// the version of the last commit ([`Transaction::set_read_version`]) is faster than a fresh one.
+    ///
+    /// A hint: nothing is wrong with either answer.
+    fn read_versions_cost(&self) -> bool {
+        false
+    }
 }
 
 /// A transaction: reads at one version, buffered writes, and a commit that takes all or nothing.

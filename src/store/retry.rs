@@ -199,6 +199,23 @@ impl Database {
     pub fn run_with<T, E, F, Fut>(
         &self,
         policy: RetryPolicy,
+        body: F,
+    ) -> impl Future<Output = Result<Completed<T>, E>> + Send + use<T, E, F, Fut>
+    where
+        F: FnMut(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+        T: Send,
+        E: From<StoreError> + StoreCause + Send,
+    {
+        self.run_from(None, policy, body)
+    }
+
+    /// As [`run_with`](Self::run_with); the first attempt uses `first`, a transaction that was begun
+    /// before there was work for it.
+    pub(crate) fn run_from<T, E, F, Fut>(
+        &self,
+        mut first: Option<Tx>,
+        policy: RetryPolicy,
         mut body: F,
     ) -> impl Future<Output = Result<Completed<T>, E>> + Send + use<T, E, F, Fut>
     where
@@ -211,7 +228,8 @@ impl Database {
         async move {
             let mut retries = Retries::new(policy, env.now());
             loop {
-                let error = match attempt(store.as_ref(), &retries, &mut body).await {
+                let begun = first.take().map_or_else(|| store.begin(), Ok);
+                let error = match attempt(begun, &retries, &mut body).await {
                     Ok(completed) => return Ok(completed),
                     Err(error) => error,
                 };
@@ -234,7 +252,7 @@ impl Database {
 
 /// One attempt: begin, run the body, commit.
 async fn attempt<T, E, F, Fut>(
-    store: &dyn Store,
+    begun: Result<Tx, StoreError>,
     retries: &Retries,
     body: &mut F,
 ) -> Result<Completed<T>, E>
@@ -243,7 +261,7 @@ where
     Fut: Future<Output = Result<T, E>>,
     E: From<StoreError>,
 {
-    let tx = store.begin()?;
+    let tx = begun?;
     let attempt = Attempt {
         tx: Arc::clone(&tx),
         number: retries.failures,

@@ -303,6 +303,10 @@ impl Store for FaultyStore {
             inner,
         )))
     }
+
+    fn read_versions_cost(&self) -> bool {
+        self.shared.inner.read_versions_cost()
+    }
 }
 
 struct Shared {

@@ -1,8 +1,9 @@
-//! What tests need: the store's conformance suite, injected faults, a simulated environment, and a
-//! cluster to test against.
+//! What tests need: the store's conformance suite, injected faults, a simulated environment, a
+//! cluster to test against, and a harness for handlers.
 
 pub mod conformance;
 pub mod faults;
 #[cfg(feature = "fdb")]
 pub mod fdb;
+pub mod harness;
 pub mod sim;

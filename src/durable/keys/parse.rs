@@ -57,6 +57,11 @@ impl<'a> Reader<'a> {
     fn key(mut self) -> Option<Key> {
         match self.text()?.as_str() {
             "m" => self.end(Key::Meta),
+            "y" => self.end(Key::Import),
+            "z" => {
+                let kind = self.text()?;
+                self.end(Key::KindPaused { kind })
+            }
             "d" => {
                 let instance = self.instance()?;
                 self.end(Key::Directory(instance))

@@ -66,6 +66,9 @@ fn any_key() -> impl Strategy<Value = (Bytes, Key)> {
     });
     prop_oneof![
         Just((keys().meta(), Key::Meta)),
+        Just((keys().import(), Key::Import)),
+        "[a-z\\x00\u{ff}]{1,8}"
+            .prop_map(|kind| (keys().kind_paused(&kind), Key::KindPaused { kind })),
         any_instance().prop_map(|instance| (keys().directory(&instance), Key::Directory(instance))),
         any_instance().prop_map(|instance| {
             let of = keys().instance(&instance);

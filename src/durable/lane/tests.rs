@@ -144,10 +144,16 @@ fn after_the_session_was_swept_an_unknown_outcome_is_never_guessed() {
                 ..RetryPolicy::retry_unknown()
             };
             let mut lane = world.session.lane();
-            let work = run_marked(&world.session, &mut lane.slot, policy, |tx| async move {
-                tx.add_i64(COUNT, 1);
-                Ok(())
-            });
+            let work = run_marked(
+                &world.session,
+                &mut lane.slot,
+                policy,
+                None,
+                |tx, _| async move {
+                    tx.add_i64(COUNT, 1);
+                    Ok(Work::Write(()))
+                },
+            );
             let sweep = async {
                 world.sim.env().sleep(Duration::from_millis(1)).await;
                 let sweeper = world.cluster.begin().unwrap();

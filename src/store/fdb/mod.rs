@@ -165,6 +165,10 @@ impl Store for FdbStore {
             Arc::clone(&self.database),
         )))
     }
+
+    fn read_versions_cost(&self) -> bool {
+        true
+    }
 }
 
 fn unreachable_cluster(name: &str) -> StoreError {

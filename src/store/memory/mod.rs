@@ -113,6 +113,11 @@ impl Store for MemoryStore {
     fn begin(&self) -> Result<Tx, StoreError> {
         Ok(Arc::new(MemoryTransaction::new(Arc::clone(&self.shared))))
     }
+
+    /// They cost nothing here. Said all the same, so that what is built for a cluster is tested.
+    fn read_versions_cost(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]

@@ -1,0 +1,432 @@
+//! Reading an export into a namespace.
+//!
+//! Invariants:
+//!
+//! - *Each record once.* How many records were taken stands in the store, and every transaction that
+//!   takes some moves it on. An import that was interrupted, by whatever, is given the same stream from
+//!   the beginning, and passes over what it has.
+//! - *No half instance runs.* An instance is paused until its last record is there. Priority messages
+//!   pass a pause: send none to an instance that is being imported.
+//! - *Order.* Messages get new stamps, in the order of the stream; so do dead letters.
+
+use super::Admin;
+use super::error::AdminError;
+use super::record::{Body, FORMAT, Record, VERSION};
+use crate::codec::{Change, Leaves, Path};
+use crate::durable::pause::{self, Paused};
+use crate::durable::queue::Pushes;
+use crate::durable::{Message, Work, dead, directory, ready, state, value};
+use crate::id::InstanceId;
+use crate::store::{Isolation, TransactionExt, Tx};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// How much one transaction takes.
+const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 1_000_000;
+
+/// The user versions of dead letters, above those of the messages of the same transaction: a message
+/// may come to be a dead letter under its own stamp.
+const LETTERS: u16 = 0x8000;
+const _: () = assert!(BATCH < LETTERS as usize);
+
+/// Why an instance is paused of which records are still to come.
+const REASON: &str = "being imported; go on with the import if that has stopped";
+
+/// How to [import](Admin::import).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Allows a namespace that holds instances already. One that is in the stream too is refused all
+    /// the same: kill it first.
+    pub into_non_empty: bool,
+}
+
+/// What was imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// How many records were taken, in this run and those before.
+    pub records: u64,
+    /// How many of them were passed over, because a run before has taken them.
+    pub resumed: u64,
+    /// How many instances were begun in this run.
+    pub instances: u64,
+    /// How many messages and dead letters came in this run.
+    pub messages: u64,
+}
+
+/// An import under way. See [`Admin::import`].
+#[derive(Debug)]
+pub struct Import<'a> {
+    admin: &'a Admin,
+    options: ImportOptions,
+    /// The export's id, once its first record is there.
+    id: Option<String>,
+    seen: u64,
+    committed: u64,
+    pending: Vec<Op>,
+    bytes: usize,
+    current: Option<Current>,
+    ended: bool,
+    report: Imported,
+}
+
+/// The instance whose records are coming.
+#[derive(Debug)]
+struct Current {
+    instance: InstanceId,
+    schema: Option<u32>,
+    pause: Option<Paused>,
+    has_messages: bool,
+}
+
+/// One step of a batch.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most steps are the largest ones, and a batch has few"
+)]
+enum Op {
+    KindPaused(String, Paused),
+    Begin(InstanceId, Option<u64>, Option<u32>),
+    Leaf(InstanceId, u32, Path, Bytes),
+    Message(InstanceId, Body),
+    /// Ends the instance, with its pause, and whether it has messages.
+    End(InstanceId, Option<Paused>, bool),
+}
+
+/// How far an import has come: the value of `("y")`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    id: String,
+    records: u64,
+}
+
+impl Admin {
+    /// Imports a stream of records: [push](Import::push) them in their order, then
+    /// [finish](Import::finish).
+    #[must_use]
+    pub fn import(&self, options: ImportOptions) -> Import<'_> {
+        Import {
+            admin: self,
+            options,
+            id: None,
+            seen: 0,
+            committed: 0,
+            pending: Vec::new(),
+            bytes: 0,
+            current: None,
+            ended: false,
+            report: Imported::default(),
+        }
+    }
+}
+
+impl Import<'_> {
+    /// Takes the next record. Records are written in batches; what was not written when the process
+    /// ends is taken again by the next run.
+    ///
+    /// # Errors
+    ///
+    /// - [`Invalid`](super::AdminErrorKind::Invalid) for a record that does not belong here.
+    /// - [`Refused`](super::AdminErrorKind::Refused) if the namespace, or the instance, is not empty,
+    ///   or another import is unfinished.
+    /// - Whatever the store answers.
+    ///
+    /// After an error begin anew, with the first record.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is an interruption: begin anew.
+    pub async fn push(&mut self, record: Record) -> Result<(), AdminError> {
+        if self.id.is_none() {
+            return self.begin(record).await;
+        }
+        if self.ended {
+            return Err(AdminError::invalid("a record follows the last one"));
+        }
+        let size = record.size();
+        if !self.pending.is_empty() && self.bytes + size > BATCH_BYTES {
+            self.flush().await?;
+        }
+        let op = self.step(record)?;
+        self.seen += 1;
+        if self.seen <= self.committed {
+            return Ok(());
+        }
+        self.pending.extend(op);
+        self.bytes += size;
+        if self.pending.len() >= BATCH {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the import.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if the stream has not come to its end; whatever
+    /// the store answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`push`](Self::push).
+    pub async fn finish(mut self) -> Result<Imported, AdminError> {
+        if !self.ended {
+            return Err(AdminError::refused(
+                "the stream is cut off: its last record is missing",
+            ));
+        }
+        if self.seen > self.committed {
+            self.flush().await?;
+        }
+        let key = self.admin.namespace.keys().import();
+        self.admin
+            .change(|tx| {
+                tx.clear(&key);
+                async { Ok(Work::Write(())) }
+            })
+            .await?;
+        self.report.records = self.seen;
+        Ok(self.report)
+    }
+
+    /// How many records a run before has taken.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        self.report.resumed
+    }
+
+    async fn begin(&mut self, record: Record) -> Result<(), AdminError> {
+        let Body::Header {
+            format,
+            version,
+            id,
+            ..
+        } = record.0
+        else {
+            return Err(AdminError::invalid("the stream begins with no header"));
+        };
+        if format != FORMAT || version == 0 || version > VERSION {
+            return Err(AdminError::invalid(format!(
+                "the stream is `{format}` of version {version}; up to {VERSION} is understood"
+            )));
+        }
+        let keys = self.admin.namespace.keys();
+        let (stored, is_empty) = self
+            .admin
+            .look(|tx| async move {
+                let stored = tx.peek(&keys.import()).await?;
+                let mut empty = tx
+                    .is_empty(&keys.directory_of(None), Isolation::Snapshot)
+                    .await?;
+                for shard in 0..keys.shards() {
+                    let instances = keys.instances_of(shard, None);
+                    empty &= tx.is_empty(&instances, Isolation::Snapshot).await?;
+                }
+                Ok((stored, empty))
+            })
+            .await?;
+        let progress: Option<Progress> = stored
+            .map(|stored| value::decode(&keys.import(), &stored))
+            .transpose()?;
+        match progress {
+            Some(progress) if progress.id == id => {
+                self.committed = progress.records;
+                self.report.resumed = progress.records;
+            }
+            Some(_) => {
+                return Err(AdminError::refused(
+                    "the import of another stream is unfinished: go on with that one",
+                ));
+            }
+            None if !is_empty && !self.options.into_non_empty => {
+                return Err(AdminError::refused("the namespace is not empty"));
+            }
+            None => {}
+        }
+        self.id = Some(id);
+        self.seen = 1;
+        Ok(())
+    }
+
+    /// What a record asks for. Nothing if it is only to be remembered.
+    fn step(&mut self, record: Record) -> Result<Option<Op>, AdminError> {
+        let outside = || AdminError::invalid("a record stands outside of an instance");
+        Ok(match record.0 {
+            Body::Header { .. } => return Err(AdminError::invalid("a second header")),
+            Body::KindPaused { kind, pause } => {
+                InstanceId::new(kind.as_str(), "any")?;
+                Some(Op::KindPaused(kind, pause))
+            }
+            Body::Instance {
+                kind,
+                id,
+                created_ms,
+                schema,
+            } => {
+                if self.current.is_some() {
+                    return Err(AdminError::invalid("an instance begins within another one"));
+                }
+                let instance = InstanceId::new(kind, id)?;
+                self.current = Some(Current {
+                    instance: instance.clone(),
+                    schema,
+                    pause: None,
+                    has_messages: false,
+                });
+                Some(Op::Begin(instance, created_ms, schema))
+            }
+            Body::Paused { pause } => {
+                self.current.as_mut().ok_or_else(outside)?.pause = Some(pause);
+                None
+            }
+            Body::Leaf { path, bytes } => {
+                let current = self.current.as_ref().ok_or_else(outside)?;
+                let schema = current.schema.ok_or_else(|| {
+                    AdminError::invalid("a leaf of an instance that has no state")
+                })?;
+                let path = Path::from_tuple(&path)?;
+                Some(Op::Leaf(
+                    current.instance.clone(),
+                    schema,
+                    path,
+                    bytes.into(),
+                ))
+            }
+            body @ (Body::Message { .. } | Body::Dead(_)) => {
+                let current = self.current.as_mut().ok_or_else(outside)?;
+                current.has_messages |= matches!(body, Body::Message { .. });
+                Some(Op::Message(current.instance.clone(), body))
+            }
+            Body::InstanceEnd => {
+                let current = self.current.take().ok_or_else(outside)?;
+                Some(Op::End(
+                    current.instance,
+                    current.pause,
+                    current.has_messages,
+                ))
+            }
+            Body::End { records } => {
+                if self.current.is_some() || records != self.seen {
+                    return Err(AdminError::invalid(
+                        "records are missing before the last one",
+                    ));
+                }
+                self.ended = true;
+                None
+            }
+        })
+    }
+
+    /// Writes what is pending, and how far the import has come with it.
+    async fn flush(&mut self) -> Result<(), AdminError> {
+        let id = self.id.clone().unwrap_or_default();
+        let (ops, admin) = (&self.pending, self.admin);
+        let before = self.committed;
+        let after = Progress {
+            id,
+            records: self.seen,
+        };
+        let (after, progress_key) = (&after, admin.namespace.keys().import());
+        let progress_key = &progress_key;
+        admin
+            .change(|tx| async move {
+                let stored = tx.read(progress_key).await?;
+                let stored: Option<Progress> = stored
+                    .map(|stored| value::decode(progress_key, &stored))
+                    .transpose()?;
+                let known = stored.as_ref().map_or(0, |stored| stored.records);
+                if known != before || stored.is_some_and(|stored| stored.id != after.id) {
+                    return Err(AdminError::refused(
+                        "another process imports at the same time",
+                    ));
+                }
+                // Before anything is written, so that a refusal leaves nothing.
+                for op in ops {
+                    if let Op::Begin(instance, ..) = op {
+                        let all = admin.namespace.keys().instance(instance).all();
+                        if !tx.is_empty(&all, Isolation::Serializable).await? {
+                            return Err(AdminError::refused(format!(
+                                "the instance {instance} is there already"
+                            )));
+                        }
+                    }
+                }
+                admin.write_all(&tx, ops)?;
+                tx.set(progress_key, &value::encode(after)?);
+                Ok(Work::Write(()))
+            })
+            .await?;
+        for op in &self.pending {
+            self.report.instances += u64::from(matches!(op, Op::Begin(..)));
+            self.report.messages += u64::from(matches!(op, Op::Message(..)));
+        }
+        self.committed = self.seen;
+        self.pending.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+impl Admin {
+    fn write_all(&self, tx: &Tx, ops: &[Op]) -> Result<(), AdminError> {
+        let namespace = &self.namespace;
+        let keys_of = |instance: &InstanceId| namespace.keys().instance(instance);
+        let mut pushes = Pushes::new(namespace, tx);
+        let mut letters = LETTERS;
+        for op in ops {
+            match op {
+                Op::KindPaused(kind, paused) => {
+                    pause::set_at(tx, &namespace.keys().kind_paused(kind), paused)?;
+                }
+                Op::Begin(instance, created_ms, schema) => {
+                    let keys = keys_of(instance);
+                    let paused = Paused {
+                        since_ms: self.now_ms(),
+                        reason: REASON.to_owned(),
+                    };
+                    pause::set(tx, &keys, &paused)?;
+                    if let Some(schema) = schema {
+                        let created = created_ms.unwrap_or_else(|| self.now_ms());
+                        directory::add(tx, namespace.keys(), instance, created)?;
+                        state::touch(tx, &keys, *schema);
+                    }
+                }
+                Op::Leaf(instance, schema, path, bytes) => {
+                    let change = [Change::Set(path.clone(), bytes.clone())];
+                    state::write(tx, &keys_of(instance), &change, &Leaves::new(), *schema)?;
+                }
+                Op::Message(instance, Body::Message { lane, message }) => {
+                    // A reply would go to whom the stream names.
+                    let message = Message {
+                        call: None,
+                        ..message.clone()
+                    };
+                    pushes.push(instance, *lane, &message)?;
+                }
+                Op::Message(instance, Body::Dead(letter)) => {
+                    let mut letter = letter.clone();
+                    letter.incarnation = namespace.incarnation();
+                    letter.message.call = None;
+                    dead::write_new(tx, &keys_of(instance), letters, &letter)?;
+                    letters = letters.saturating_add(1);
+                }
+                Op::Message(..) => {}
+                Op::End(instance, pause, has_messages) => {
+                    let keys = keys_of(instance);
+                    match pause {
+                        Some(pause) => pause::set(tx, &keys, pause)?,
+                        None => pause::clear(tx, &keys),
+                    }
+                    if *has_messages {
+                        // Whoever has parked it because of the pause looks again.
+                        ready::set_mark(tx, &keys);
+                        ready::wake(tx, namespace, keys.shard());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

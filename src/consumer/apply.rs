@@ -1,0 +1,360 @@
+//! Messages applied to a state, in memory: no store, no transaction.
+//!
+//! Invariants:
+//!
+//! - *All or nothing, per message.* A message that fails or is rejected leaves nothing behind: what
+//!   its handler did to the state is thrown away with the state, which is built again from the
+//!   committed leaves by running the messages before it once more.
+//! - *The order is the order of the jobs.* A batch is always a prefix of them.
+
+use crate::codec::{self, Change, Encoded, Ignored, Leaves};
+use crate::durable::{Answer, CallId, Message};
+use crate::env::Env;
+use crate::id::InstanceId;
+use crate::server::{Activation, Failure, FailureKind, Outgoing};
+use crate::server::{Applied, Behaviour, Decided, Effect, Facts, Held, Route};
+use crate::store::Stamp;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What is committed, and what it is in memory.
+#[derive(Debug)]
+pub(super) struct Base {
+    /// The leaves that the store holds; none of a new instance.
+    pub(super) leaves: Arc<Leaves>,
+    /// What of them the state's type does not know.
+    pub(super) ignored: Ignored,
+    /// Whether the instance has a state at all. A new one is made by `init`.
+    pub(super) exists: bool,
+    /// Why it is in memory, if it was not before.
+    pub(super) activation: Option<Activation>,
+}
+
+/// What is to be done for one message.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) message: Arc<Message>,
+    /// None for a message that never stood in the mailbox.
+    pub(super) stamp: Option<Stamp>,
+    /// Counted from one.
+    pub(super) attempt: u32,
+    pub(super) task: Task,
+}
+
+/// Which of a message's functions is to run.
+#[derive(Debug, Clone)]
+pub(super) enum Task {
+    /// Its handler, or its query.
+    Handle,
+    /// What follows a lock's `run`, with its output.
+    Close(Bytes),
+}
+
+/// The limits of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How many messages.
+    pub(super) messages: usize,
+    /// How many bytes of replies and sends.
+    pub(super) bytes: usize,
+    /// After how much time in handlers no further message is begun.
+    pub(super) time: Duration,
+    /// The longest that one handler may take; one that took longer has failed.
+    pub(super) handler: Duration,
+}
+
+/// What a message that was applied asks for.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) answer: Option<Answer>,
+    pub(super) sends: Vec<Outgoing>,
+    pub(super) answers: Vec<(CallId, Bytes)>,
+    pub(super) effects: Vec<Effect>,
+    /// A business answer: nothing was changed.
+    pub(super) rejected: bool,
+    /// A query: nothing was to be changed.
+    pub(super) asked: bool,
+}
+
+/// Why a batch ended where it did.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Every message was applied.
+    All,
+    /// A limit was reached; the rest is for the next turn.
+    Limit,
+    /// The message behind the last one applied failed, and is to be counted.
+    Failed(String),
+    /// The last message applied wants a lock.
+    Locked,
+    /// The message behind the last one applied wants a lock, which another message has.
+    LockTaken,
+    /// The last message applied wants the instance deactivated.
+    Stopped,
+    /// This node does not know the message behind the last one applied.
+    Unknown,
+}
+
+/// What came of a batch.
+pub(super) struct Batch {
+    /// Of the first jobs, in order.
+    pub(super) done: Vec<Done>,
+    pub(super) ended: Ended,
+    /// The state after them, unless there is none yet.
+    pub(super) state: Option<Held>,
+}
+
+/// The state as it is to be stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) encoded: Encoded,
+    pub(super) changes: Vec<Change>,
+}
+
+/// One run over a batch.
+pub(super) struct Run<'a> {
+    pub(super) behaviour: &'a dyn Behaviour,
+    pub(super) env: &'a dyn Env,
+    pub(super) instance: &'a InstanceId,
+    pub(super) base: &'a Base,
+    pub(super) limits: Limits,
+    pub(super) now: SystemTime,
+    /// Whether a message may take the lock.
+    pub(super) lock_is_free: bool,
+}
+
+/// How one message went.
+enum Went {
+    Done(Done, Option<Ended>),
+    Failed(String),
+    LockTaken,
+    Unknown,
+}
+
+impl Run<'_> {
+    /// Applies a prefix of `jobs`.
+    ///
+    /// `state` is the committed state if it is in memory; otherwise it is built from the leaves.
+    ///
+    /// # Errors
+    ///
+    /// When the leaves are no state of this kind: nobody's fault, and nothing was applied.
+    pub(super) fn apply(
+        &self,
+        state: Option<Held>,
+        jobs: &[Job],
+    ) -> Result<Batch, codec::CodecError> {
+        let mut state = match state {
+            Some(state) => Some(state),
+            None if self.base.exists => Some(self.load()?),
+            None => None,
+        };
+        let mut done: Vec<Done> = Vec::with_capacity(jobs.len());
+        let mut bytes = 0;
+        let began = self.env.now();
+        let ended = loop {
+            let Some(job) = jobs.get(done.len()) else {
+                break Ended::All;
+            };
+            let spent = self.env.now().saturating_sub(began);
+            let first = done.is_empty();
+            let full = done.len() >= self.limits.messages || bytes >= self.limits.bytes;
+            if !first && (full || spent >= self.limits.time) {
+                break Ended::Limit;
+            }
+            match self.one(&mut state, job) {
+                Went::Done(result, ended) => {
+                    bytes += result.bytes();
+                    let undo = result.rejected;
+                    done.push(result);
+                    if undo {
+                        state = self.again(jobs, &mut done)?;
+                    }
+                    if let Some(ended) = ended {
+                        break ended;
+                    }
+                }
+                Went::Failed(error) => {
+                    state = self.again(jobs, &mut done)?;
+                    break Ended::Failed(error);
+                }
+                Went::LockTaken => {
+                    state = self.again(jobs, &mut done)?;
+                    break Ended::LockTaken;
+                }
+                Went::Unknown => break Ended::Unknown,
+            }
+        };
+        Ok(Batch { done, ended, state })
+    }
+
+    /// The state as it is to be stored, and the changes against what is stored.
+    ///
+    /// # Errors
+    ///
+    /// A state that the codec refuses.
+    pub(super) fn encode(&self, state: &Held) -> Result<Stored, codec::CodecError> {
+        let encoded = self
+            .behaviour
+            .encode(state, &self.base.leaves, &self.base.ignored)?;
+        let changes = codec::diff(&self.base.leaves, &encoded.leaves);
+        Ok(Stored { encoded, changes })
+    }
+
+    fn load(&self) -> Result<Held, codec::CodecError> {
+        Ok(self.behaviour.decode(&self.base.leaves)?.0)
+    }
+
+    /// The state after the messages of `done`, from the committed leaves.
+    ///
+    /// A handler is a pure function, so each gives what it gave before. One that does not is cut
+    /// off, with all that come after it: they are for a later turn.
+    fn again(&self, jobs: &[Job], done: &mut Vec<Done>) -> Result<Option<Held>, codec::CodecError> {
+        'rebuild: loop {
+            let mut state = match self.base.exists {
+                true => Some(self.load()?),
+                false => None,
+            };
+            for (index, job) in jobs.iter().enumerate().take(done.len()) {
+                if done.get(index).is_some_and(|done| done.rejected) {
+                    continue;
+                }
+                match self.one(&mut state, job) {
+                    Went::Done(result, _) if !result.rejected => {
+                        if let Some(slot) = done.get_mut(index) {
+                            *slot = result;
+                        }
+                    }
+                    _ => {
+                        done.truncate(index);
+                        continue 'rebuild;
+                    }
+                }
+            }
+            return Ok(state);
+        }
+    }
+
+    fn one(&self, state: &mut Option<Held>, job: &Job) -> Went {
+        let facts = Facts {
+            instance: self.instance.clone(),
+            stamp: job.stamp,
+            now: self.now,
+            attempt: job.attempt,
+            call: job.message.call,
+        };
+        let name = job.message.name.as_ref();
+        let Some(route) = self.behaviour.route(name) else {
+            return Went::Unknown;
+        };
+        let began = self.env.now();
+        let fresh = state.is_none();
+        if fresh {
+            match self.behaviour.init(&facts) {
+                Ok(made) => *state = Some(made),
+                Err(failure) => return Went::failed(&failure),
+            }
+        }
+        let Some(held) = state.as_mut() else {
+            return Went::Unknown;
+        };
+        let payload = &job.message.payload;
+        let went = match (&job.task, route) {
+            (Task::Close(output), _) => {
+                judge(self.behaviour.close(held, name, payload, output, &facts))
+            }
+            (Task::Handle, Route::Query) => {
+                return Went::asked(self.behaviour.query(held, name, payload, &facts));
+            }
+            (Task::Handle, _) if job.message.query => {
+                let refusal = format!("{name:?} is a message that may change the state, no query");
+                return Went::asked(Err(Failure::reject(refusal)));
+            }
+            (Task::Handle, Route::Handle | Route::Locked) => {
+                judge(self.behaviour.handle(held, name, payload, &facts))
+            }
+        };
+        let took = self.env.now().saturating_sub(began);
+        if took > self.limits.handler {
+            return Went::Failed(format!(
+                "the handler took {} ms; {} ms are allowed",
+                took.as_millis(),
+                self.limits.handler.as_millis()
+            ));
+        }
+        match went {
+            Went::Done(_, Some(Ended::Locked)) if !self.lock_is_free => Went::LockTaken,
+            went => went,
+        }
+    }
+}
+
+fn judge(applied: Applied) -> Went {
+    let (answer, ended) = match applied.outcome {
+        Ok(Decided::Reply(reply)) => (Some(Answer::Reply(reply)), None),
+        Ok(Decided::Later) => (None, None),
+        Ok(Decided::Lock) => (None, Some(Ended::Locked)),
+        Ok(Decided::Stop(reply)) => (Some(Answer::Reply(reply)), Some(Ended::Stopped)),
+        Err(failure) => return Went::failed(&failure),
+    };
+    let done = Done {
+        answer,
+        sends: applied.sends,
+        answers: applied.answers,
+        effects: applied.effects,
+        ..Done::default()
+    };
+    Went::Done(done, ended)
+}
+
+impl Went {
+    /// A query's end. It changed nothing, so there is nothing to undo and nothing to try again.
+    fn asked(result: Result<Bytes, Failure>) -> Self {
+        let answer = match result {
+            Ok(reply) => Answer::Reply(reply),
+            Err(failure) => match failure.kind() {
+                FailureKind::Reject => Answer::Rejected(failure.message().to_owned()),
+                FailureKind::Fail => Answer::Failed(failure.message().to_owned()),
+            },
+        };
+        let done = Done {
+            asked: true,
+            ..Done::answered(answer)
+        };
+        Self::Done(done, None)
+    }
+
+    fn failed(failure: &Failure) -> Self {
+        match failure.kind() {
+            FailureKind::Reject => Self::Done(
+                Done {
+                    rejected: true,
+                    ..Done::answered(Answer::Rejected(failure.message().to_owned()))
+                },
+                None,
+            ),
+            FailureKind::Fail => Self::Failed(failure.message().to_owned()),
+        }
+    }
+}
+
+impl Done {
+    fn answered(answer: Answer) -> Self {
+        Self {
+            answer: Some(answer),
+            ..Self::default()
+        }
+    }
+
+    /// About what it adds to the transaction.
+    fn bytes(&self) -> usize {
+        let answer = match &self.answer {
+            Some(Answer::Reply(reply)) => reply.len(),
+            _ => 0,
+        };
+        let sends: usize = self.sends.iter().map(|send| send.payload.len()).sum();
+        let answers: usize = self.answers.iter().map(|(_, reply)| reply.len()).sum();
+        answer + sends + answers
+    }
+}

@@ -1,0 +1,61 @@
+//! A served kind: its behaviour, its options, and what this process knows of its instances.
+
+use super::options::KindOptions;
+use super::slots::Slots;
+use crate::env::Env;
+use crate::server::Behaviour;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A served kind.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    pub(crate) behaviour: Arc<dyn Behaviour>,
+    pub(crate) options: KindOptions,
+    slots: Mutex<Slots>,
+    /// How many more runs of user code are taken for slow ones.
+    wary: AtomicU32,
+}
+
+/// User code that is done within this time keeps nobody waiting.
+const MOMENT: Duration = Duration::from_micros(500);
+
+/// How many fast runs it takes until a kind is trusted to be fast, in the beginning and after a slow
+/// one: enough to have seen each of its messages, few enough to be over soon.
+const PROBATION: u32 = 64;
+
+impl Kind {
+    pub(crate) fn new(behaviour: Arc<dyn Behaviour>, options: KindOptions) -> Self {
+        let slots = Slots::new(options.concurrency, options.cached);
+        Self {
+            behaviour,
+            options,
+            slots: Mutex::new(slots),
+            wary: AtomicU32::new(PROBATION),
+        }
+    }
+
+    /// Runs user code of this kind where it keeps no other task waiting, which costs a hand-over of
+    /// the thread; unless the kind has shown that it is done in a moment.
+    pub(super) fn run(&self, env: &dyn Env, work: &mut dyn FnMut()) {
+        let began = env.now();
+        let wary = self.wary.load(Ordering::Relaxed);
+        if wary > 0 {
+            env.run_blocking(work);
+        } else {
+            work();
+        }
+        // Lost updates do no harm: the next run counts again.
+        if env.now().saturating_sub(began) > MOMENT {
+            self.wary.store(PROBATION, Ordering::Relaxed);
+        } else if wary > 0 {
+            self.wary.store(wary - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The table is changed in single steps that cannot panic, so a poisoned lock is whole.
+    pub(super) fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

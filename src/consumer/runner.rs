@@ -1,0 +1,247 @@
+//! A message that runs under its instance's lock, outside of any transaction.
+//!
+//! Invariants:
+//!
+//! - *The lease is kept by whoever lives.* The lock is renewed by a task in an environment of its
+//!   own, which handlers cannot starve, and which ends with the process.
+//! - *A fenced holder stops.* A renewal that finds another token, or none, ends the run; its result,
+//!   if it comes all the same, is refused by the closing turn.
+
+use super::Consumer;
+use super::kinds::Kind;
+use super::turn::{Closing, UnderLock};
+use crate::codec::Leaves;
+use crate::durable::keys::InstanceKeys;
+use crate::durable::{SessionError, Work, lock, state};
+use crate::id::InstanceId;
+use crate::server::Failure;
+use crate::server::{Facts, Held};
+use crate::store::{CommitStamp, StoreError};
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tracing::Instrument;
+
+/// A run and what it needs to know of its lock.
+struct LockedRun {
+    consumer: Arc<Consumer>,
+    kind: Arc<Kind>,
+    instance: InstanceId,
+    token: CommitStamp,
+}
+
+impl Consumer {
+    /// Runs a message under the lock that this process has just taken, and hands the result to the
+    /// instance's next turn.
+    pub(super) fn run_locked(
+        self: &Arc<Self>,
+        kind: &Arc<Kind>,
+        instance: &InstanceId,
+        token: CommitStamp,
+        under: UnderLock,
+        leaves: Option<Arc<Leaves>>,
+    ) {
+        let run = LockedRun {
+            consumer: Arc::clone(self),
+            kind: Arc::clone(kind),
+            instance: instance.clone(),
+            token,
+        };
+        // Taken now: dropping it ends the renewals, however the run ends.
+        let (ended, run_ended) = oneshot::channel::<()>();
+        let (fence, fenced) = oneshot::channel::<()>();
+        let pulse = Arc::clone(&self.pulse);
+        pulse.spawn(Box::pin(keep(
+            Arc::clone(self),
+            keys_of(self, instance),
+            token,
+            kind.options.lease / 3,
+            run_ended,
+            fence,
+        )));
+        self.locked.fetch_add(1, Ordering::SeqCst);
+        let consumer = Arc::clone(self);
+        self.env.spawn(Box::pin(async move {
+            run.run(under, leaves, fenced).await;
+            consumer.locked.fetch_sub(1, Ordering::SeqCst);
+            drop(ended);
+        }));
+    }
+}
+
+fn keys_of(consumer: &Consumer, instance: &InstanceId) -> InstanceKeys {
+    consumer.presence.namespace().keys().instance(instance)
+}
+
+impl LockedRun {
+    async fn run(
+        self,
+        under: UnderLock,
+        leaves: Option<Arc<Leaves>>,
+        fenced: oneshot::Receiver<()>,
+    ) {
+        let span = tracing::info_span!(
+            "abide.lock",
+            kind = self.instance.kind(),
+            id = self.instance.id(),
+            message = under.message.name.as_ref(),
+            attempt = under.attempt,
+        );
+        let run = async {
+            self.consumer.env.sleep(under.after).await;
+            self.outcome(&under, leaves).instrument(span).await
+        };
+        let stopped = select(fenced, self.consumer.stopped_signal());
+        let result = match select(Box::pin(run), stopped).await {
+            Either::Left((result, _)) => result,
+            // Fenced, or the process stops: either way the result would not count.
+            Either::Right((Either::Left(_), _)) => {
+                tracing::warn!(instance = %self.instance, "the lock was lost to another process");
+                self.kind.slots().forget_lock(&self.instance, self.token);
+                self.consumer.look_now(&self.instance);
+                return;
+            }
+            Either::Right((Either::Right(_), _)) => {
+                self.give_up().await;
+                return;
+            }
+        };
+        let closing = Closing {
+            token: self.token,
+            message: under.message,
+            stamp: under.stamp,
+            attempt: under.attempt,
+            result,
+        };
+        let start = self.kind.slots().close(&self.instance, closing);
+        if let Some(memory) = start {
+            self.consumer
+                .work(&self.kind, self.instance.clone(), memory);
+        }
+    }
+
+    async fn outcome(
+        &self,
+        under: &UnderLock,
+        leaves: Option<Arc<Leaves>>,
+    ) -> Result<Bytes, Failure> {
+        let state = self.state(leaves).await?;
+        let facts = Facts {
+            instance: self.instance.clone(),
+            stamp: under.stamp,
+            now: self.consumer.env.wall_clock(),
+            attempt: under.attempt,
+            call: under.message.call,
+        };
+        let run = Arc::clone(&self.kind.behaviour).run(
+            state,
+            Arc::clone(&under.message.name),
+            under.message.payload.clone(),
+            facts,
+            Arc::clone(&self.consumer.courier),
+        );
+        AssertUnwindSafe(run)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Failure::fail("it panicked")))
+    }
+
+    /// A copy of the committed state.
+    async fn state(&self, leaves: Option<Arc<Leaves>>) -> Result<Held, Failure> {
+        let leaves = match leaves {
+            Some(leaves) => leaves,
+            None => {
+                let keys = keys_of(&self.consumer, &self.instance);
+                let namespace = self.consumer.presence.namespace();
+                let loaded = namespace.database().run(|attempt| {
+                    let keys = keys.clone();
+                    async move { state::load(attempt.tx(), &keys).await }
+                });
+                Arc::new(loaded.await.map_err(Failure::from)?.value)
+            }
+        };
+        let decoded = self.kind.behaviour.decode(&leaves);
+        decoded.map(|(state, _)| state).map_err(Failure::from)
+    }
+
+    /// Leaves the lock to whoever comes next, at once instead of after a lease.
+    async fn give_up(&self) {
+        let keys = keys_of(&self.consumer, &self.instance);
+        let namespace = self.consumer.presence.namespace();
+        let session = self.consumer.presence.session();
+        let token = self.token;
+        let given_up = session
+            .lane()
+            .run_work(Duration::from_secs(5), None, |tx, _| {
+                let keys = keys.clone();
+                async move {
+                    let Some(held) = lock::read_lock(&tx, &keys).await? else {
+                        return Ok(Work::Look(()));
+                    };
+                    if held.token != token {
+                        return Ok(Work::Look(()));
+                    }
+                    lock::write_renewed(&tx, &keys, &held.given_up())?;
+                    crate::durable::ready::set_mark(&tx, &keys);
+                    crate::durable::ready::wake(&tx, namespace, keys.shard());
+                    Ok::<_, SessionError>(Work::Write(()))
+                }
+            })
+            .await;
+        if let Err(error) = given_up {
+            tracing::debug!(instance = %self.instance, %error, "a lock is left to its lease");
+        }
+    }
+}
+
+/// Renews a lock until its run ends; if the lock is lost, says so.
+async fn keep(
+    consumer: Arc<Consumer>,
+    keys: InstanceKeys,
+    token: CommitStamp,
+    every: Duration,
+    mut run_ended: oneshot::Receiver<()>,
+    fence: oneshot::Sender<()>,
+) {
+    loop {
+        let pause = consumer.pulse.sleep(every);
+        match select(pause, run_ended).await {
+            Either::Left(((), rest)) => run_ended = rest,
+            Either::Right(_) => return,
+        }
+        match renew(&consumer, &keys, token).await {
+            Ok(true) => {}
+            Ok(false) => {
+                // The run may have ended meanwhile.
+                let _ = fence.send(());
+                return;
+            }
+            // Tried again with the next beat. An outage counts for nothing with those who watch.
+            Err(error) => tracing::debug!(%error, "a lock was not renewed"),
+        }
+    }
+}
+
+/// One renewal. Whether the lock is still ours. Idempotent, so it needs no lane: a renewal too many,
+/// or one that lands late, changes a number that only has to change.
+async fn renew(
+    consumer: &Consumer,
+    keys: &InstanceKeys,
+    token: CommitStamp,
+) -> Result<bool, StoreError> {
+    let database = consumer.presence.namespace().database();
+    let policy = crate::store::RetryPolicy {
+        give_up_after: Duration::from_secs(5),
+        ..crate::store::RetryPolicy::retry_unknown()
+    };
+    let renewed = database.run_with(policy, |attempt| {
+        let keys = keys.clone();
+        async move { lock::renew(attempt.tx(), &keys, token).await }
+    });
+    Ok(renewed.await?.value.is_some())
+}

@@ -1,0 +1,432 @@
+//! The ordinary turn: load, apply, diff, stage.
+
+use super::{Cache, Next, Scene, Turn};
+use crate::codec::{CodecError, Leaves};
+use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Stored, Task};
+use crate::consumer::options::HANDLER_TIME;
+use crate::consumer::plan::{Gate, Parked, Which};
+use crate::consumer::view::{Line, View};
+use crate::durable::keys::Lane;
+use crate::durable::queue::{self, Pushes};
+use crate::durable::{SessionError, Work, ready, state};
+use crate::server::Held;
+use crate::server::{Activation, Deactivation};
+use crate::store::{StoreError, Tx};
+use crate::wake::Inline;
+use std::sync::{Arc, PoisonError};
+
+/// What a turn works on.
+pub(super) struct Todo {
+    pub(super) close: bool,
+    pub(super) priority: Gate,
+    pub(super) ordinary: Gate,
+}
+
+impl Todo {
+    pub(super) fn gate(&self, lane: Lane) -> &Gate {
+        match lane {
+            Lane::Priority => &self.priority,
+            Lane::Ordinary => &self.ordinary,
+        }
+    }
+
+    pub(super) fn is_shut(&self, lane: Lane) -> bool {
+        matches!(self.gate(lane), Gate::Shut { .. })
+    }
+
+    /// Why nothing can be done, and when to look again.
+    pub(super) fn parked(&self) -> Option<(Parked, Option<std::time::Duration>)> {
+        match (&self.priority, &self.ordinary) {
+            (
+                Gate::Shut { again: first, .. },
+                Gate::Shut {
+                    reason,
+                    again: second,
+                },
+            ) => {
+                let again = [*first, *second].into_iter().flatten().min();
+                Some((reason.clone(), again))
+            }
+            (Gate::Shut { reason, again }, _) | (_, Gate::Shut { reason, again }) => {
+                Some((reason.clone(), *again))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a job comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Closing,
+    Queue(Lane),
+    Inline(usize),
+}
+
+/// The messages of a turn, in order, and where each comes from.
+#[derive(Default)]
+pub(super) struct Jobs {
+    pub(super) jobs: Vec<Job>,
+    pub(super) sources: Vec<Source>,
+}
+
+impl Jobs {
+    fn push(&mut self, source: Source, job: Job) {
+        self.sources.push(source);
+        self.jobs.push(job);
+    }
+}
+
+/// What a turn found of the state.
+enum Loaded {
+    State(Base, Option<Held>),
+    Unfit(Parked),
+}
+
+impl Scene<'_> {
+    /// Load, apply, diff, stage: everything of an ordinary turn but its commit.
+    pub(super) async fn work(
+        &self,
+        tx: &Tx,
+        view: &View,
+        todo: Todo,
+    ) -> Result<Work<Turn>, SessionError> {
+        let jobs = self.jobs(view, &todo);
+        let Some(first) = jobs.sources.first() else {
+            return self.nothing(tx, view, &todo);
+        };
+        if let Some(error) = self.blame {
+            return self.first_failed(tx, view, *first, error);
+        }
+        if let (Source::Closing, Some(Err(failure))) = (first, self.closing.map(|c| &c.result)) {
+            return self.run_failed(tx, view, failure);
+        }
+        let (base, mut state) = match self.load(tx, view).await? {
+            Loaded::State(base, state) => (base, state),
+            Loaded::Unfit(reason) => return self.unfit(tx, view, reason),
+        };
+        let run = self.run(view, &todo, &base);
+        let mut applied = None;
+        self.kind.run(self.env, &mut || {
+            applied = Some(apply(&run, state.take(), &jobs.jobs));
+        });
+        match applied {
+            Some(Ok((batch, Ok(stored)))) => super::stage::Stage {
+                scene: self,
+                tx,
+                view,
+                todo: &todo,
+                jobs: &jobs,
+                base: &base,
+            }
+            .finish(batch, stored),
+            // Which of several messages made the state unfit to be stored is found out one by one.
+            Some(Ok((_, Err(_)))) if jobs.jobs.len() > 1 => {
+                Ok(Work::Look(self.handed_back(Next::Single)))
+            }
+            Some(Ok((_, Err(error)))) => {
+                Ok(Work::Look(self.handed_back(Next::Blame(error.to_string()))))
+            }
+            Some(Err(error)) => self.unfit(tx, view, Parked::UnreadableState(error.to_string())),
+            None => Ok(Work::Look(self.handed_back(Next::Again))),
+        }
+    }
+
+    fn run<'r>(&'r self, view: &View, todo: &Todo, base: &'r Base) -> Run<'r> {
+        let options = &self.kind.options;
+        Run {
+            behaviour: self.kind.behaviour.as_ref(),
+            env: self.env,
+            instance: self.instance,
+            base,
+            limits: Limits {
+                messages: options.batch_messages,
+                bytes: options.batch_bytes,
+                time: options.batch_time,
+                handler: HANDLER_TIME,
+            },
+            now: self.env.wall_clock(),
+            lock_is_free: view.lock.is_none() || todo.close,
+        }
+    }
+
+    /// Priority messages first, those in the mailbox before those in memory, whole mailboxes before
+    /// any that are in memory.
+    fn jobs(&self, view: &View, todo: &Todo) -> Jobs {
+        let mut jobs = Jobs::default();
+        if let Some(closing) = self.closing.filter(|_| todo.close) {
+            jobs.push(
+                Source::Closing,
+                Job {
+                    message: Arc::clone(&closing.message),
+                    stamp: closing.stamp,
+                    attempt: closing.attempt,
+                    task: match &closing.result {
+                        Ok(output) => Task::Close(output.clone()),
+                        Err(_) => Task::Handle,
+                    },
+                },
+            );
+        }
+        for line in [&view.priority, &view.ordinary] {
+            if !self.line_jobs(line, todo.gate(line.lane), &mut jobs) {
+                break;
+            }
+        }
+        if self.single {
+            jobs.sources.truncate(1);
+            jobs.jobs.truncate(1);
+        }
+        jobs
+    }
+
+    /// Adds the messages of a mailbox. Whether what comes behind it may be added too.
+    fn line_jobs(&self, line: &Line, gate: &Gate, jobs: &mut Jobs) -> bool {
+        let Gate::Open {
+            take,
+            attempt,
+            careful,
+        } = *gate
+        else {
+            // A query needs no turn of its mailbox: it is answered from what is committed.
+            self.inline_jobs(line.lane, |inline| inline.message.query, jobs);
+            return true;
+        };
+        if careful && !jobs.jobs.is_empty() {
+            return false;
+        }
+        for (index, queued) in line.head.messages.iter().take(take).enumerate() {
+            let Ok(message) = &queued.message else {
+                return false;
+            };
+            jobs.push(
+                Source::Queue(line.lane),
+                Job {
+                    message: Arc::new(message.clone()),
+                    stamp: Some(queued.stamp),
+                    attempt: if index == 0 { attempt } else { 1 },
+                    task: Task::Handle,
+                },
+            );
+        }
+        if careful || line.head.more || take < line.head.messages.len() {
+            return false;
+        }
+        self.inline_jobs(line.lane, |_| true, jobs);
+        true
+    }
+
+    /// Adds the messages in memory that are for a mailbox.
+    fn inline_jobs(&self, lane: Lane, chosen: impl Fn(&Inline) -> bool, jobs: &mut Jobs) {
+        for (index, inline) in self.inline.iter().enumerate() {
+            if inline.lane == lane && chosen(inline) {
+                jobs.push(
+                    Source::Inline(index),
+                    Job {
+                        message: Arc::clone(&inline.message),
+                        stamp: None,
+                        attempt: 1,
+                        task: Task::Handle,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The state: from memory if that is what the store holds, else from the store.
+    async fn load(&self, tx: &Tx, view: &View) -> Result<Loaded, StoreError> {
+        let Some(version) = view.version else {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            self.superseded(cache.take(), Deactivation::Removed);
+            let base = Base {
+                leaves: Arc::new(Leaves::new()),
+                ignored: crate::codec::Ignored::none(),
+                exists: false,
+                activation: None,
+            };
+            return Ok(Loaded::State(base, None));
+        };
+        if version.schema > self.kind.behaviour.schema() {
+            return Ok(Loaded::Unfit(Parked::NewerSchema(version.schema)));
+        }
+        if let Some(loaded) = self.cached_state(version) {
+            return Ok(loaded);
+        }
+        let leaves = match state::load(tx, self.keys).await {
+            Ok(leaves) => Arc::new(leaves),
+            Err(error) if error.kind() == crate::store::StoreErrorKind::Corrupt => {
+                return Ok(Loaded::Unfit(Parked::UnreadableState(error.to_string())));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut decoded = None;
+        self.kind.run(self.env, &mut || {
+            decoded = Some(self.kind.behaviour.decode(&leaves));
+        });
+        let (held, ignored) = match decoded {
+            Some(Ok(decoded)) => decoded,
+            Some(Err(error)) => {
+                return Ok(Loaded::Unfit(Parked::UnreadableState(error.to_string())));
+            }
+            None => return Ok(Loaded::Unfit(Parked::StoreAway)),
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let activation = match cache.as_ref() {
+            Some(_) => Activation::Reloaded,
+            None => Activation::Loaded,
+        };
+        self.superseded(cache.take(), Deactivation::Superseded);
+        *cache = Some(Cache {
+            version,
+            leaves: Arc::clone(&leaves),
+            ignored: ignored.clone(),
+            state: None,
+            activation: Some(activation),
+        });
+        let base = Base {
+            leaves,
+            ignored,
+            exists: true,
+            activation: Some(activation),
+        };
+        Ok(Loaded::State(base, Some(held)))
+    }
+
+    /// A state in memory is not the instance's any more.
+    fn superseded(&self, cache: Option<Cache>, cause: Deactivation) {
+        if let Some(state) = cache.and_then(|cache| cache.state) {
+            self.kind.run(self.env, &mut || {
+                self.kind
+                    .behaviour
+                    .deactivated(self.instance, &state, cause);
+            });
+        }
+    }
+
+    fn cached_state(&self, version: state::StateVersion) -> Option<Loaded> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cache.as_mut().filter(|cache| cache.version == version)?;
+        let base = Base {
+            leaves: Arc::clone(&known.leaves),
+            ignored: known.ignored.clone(),
+            exists: true,
+            activation: known.activation,
+        };
+        Some(Loaded::State(base, known.state.take()))
+    }
+
+    /// Nothing can be worked on.
+    fn nothing(&self, tx: &Tx, view: &View, todo: &Todo) -> Result<Work<Turn>, SessionError> {
+        if let Some((reason, again)) = todo.parked() {
+            let mut turn = Turn {
+                next: Next::Park(reason, again),
+                closed: self.closing.is_some() && !todo.close,
+                mark: super::Mark::Seen(view.mark.clone()),
+                ..Turn::default()
+            };
+            turn.waiting_for = self.waiting_for(view);
+            let released = self.release_claims(tx, view)?;
+            turn.pushed_inline = self.push_where(tx, |lane| todo.is_shut(lane))? > 0;
+            if turn.pushed_inline {
+                turn.mark = super::Mark::Own;
+            }
+            return Ok(match released || turn.pushed_inline {
+                true => Work::Write(turn),
+                false => Work::Look(turn),
+            });
+        }
+        let turn = Turn {
+            next: Next::Idle,
+            left: self.every_inline(),
+            closed: self.closing.is_some() && !todo.close,
+            ..Turn::default()
+        };
+        match &view.mark {
+            // A mark over nothing, after a purge say. The mailbox was read under snapshot isolation;
+            // this makes it a serializable look, the lock's read is one already.
+            Some(mark) => {
+                queue::conflict_with_pushes(tx, self.keys);
+                ready::clear_mark(tx, self.keys, mark);
+                Ok(Work::Write(turn))
+            }
+            None => Ok(Work::Look(turn)),
+        }
+    }
+
+    /// The back-off that an instance waits for.
+    pub(super) fn waiting_for(&self, view: &View) -> Option<(crate::store::Stamp, u32)> {
+        [&view.priority, &view.ordinary]
+            .into_iter()
+            .filter_map(|line| line.attempts.as_ref())
+            .find(|attempts| attempts.attempts > 0)
+            .map(|attempts| (attempts.stamp, attempts.attempts))
+    }
+
+    /// The state cannot be worked on here. Inline messages go into the mailbox, where another node
+    /// may find them.
+    pub(super) fn unfit(
+        &self,
+        tx: &Tx,
+        view: &View,
+        reason: Parked,
+    ) -> Result<Work<Turn>, SessionError> {
+        let released = self.release_claims(tx, view)?;
+        let turn = Turn {
+            next: Next::Park(reason, Some(UNFIT_RECHECK)),
+            pushed_inline: self.push_where(tx, |_| true)? > 0,
+            mark: super::Mark::Seen(view.mark.clone()),
+            ..Turn::default()
+        };
+        Ok(match released || turn.pushed_inline {
+            true => Work::Write(turn),
+            false => Work::Look(turn),
+        })
+    }
+
+    /// The very first message of a turn failed: its attempt is counted.
+    pub(super) fn first_failed(
+        &self,
+        tx: &Tx,
+        view: &View,
+        source: Source,
+        error: &str,
+    ) -> Result<Work<Turn>, SessionError> {
+        match source {
+            Source::Queue(lane) => {
+                let which = match lane {
+                    Lane::Priority => Which::Priority,
+                    Lane::Ordinary => Which::Ordinary,
+                };
+                self.count(tx, view, view.line(which), error)
+            }
+            // Attempts are counted in the mailbox, so that is where it goes.
+            Source::Inline(failed) => {
+                let mut turn = self.handed_back(Next::Again);
+                turn.left.retain(|index| *index != failed);
+                if let Some(inline) = self.inline.get(failed) {
+                    self.push_failed(&mut Pushes::new(self.namespace, tx), inline, error)?;
+                }
+                turn.pushed_inline = true;
+                Ok(Work::Write(turn))
+            }
+            Source::Closing => self.count_lock(tx, view, error),
+        }
+    }
+}
+
+/// How long an instance waits that this node cannot work on, for whatever an operator may mend
+/// without a word.
+const UNFIT_RECHECK: std::time::Duration = std::time::Duration::from_secs(10);
+
+type Applied = Result<(Batch, Result<Option<Stored>, CodecError>), CodecError>;
+
+/// Applies a batch, and encodes the state if it may have changed.
+fn apply(run: &Run<'_>, state: Option<Held>, jobs: &[Job]) -> Applied {
+    let batch = run.apply(state, jobs)?;
+    let changed = batch.done.iter().any(|done| !done.asked && !done.rejected);
+    let stored = match &batch.state {
+        Some(state) if changed => run.encode(state).map(Some),
+        _ => Ok(None),
+    };
+    Ok((batch, stored))
+}

@@ -1,0 +1,250 @@
+//! What a handler may know and may ask for. Nothing is ambient.
+
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "who has sent a message or given an answer has it no more"
+)]
+
+use super::behaviour::{Effect, Facts};
+use super::courier::{Courier, Outgoing};
+use super::effect::{After, Flow, erase};
+use super::later::Later;
+use super::outcome::{Failure, Outcome};
+use super::reference::Ref;
+use super::traits::{Message, Protocol, Server};
+use crate::codec;
+use crate::durable::keys::Lane;
+use crate::durable::message::CallId;
+use crate::id::InstanceId;
+use crate::store::Stamp;
+use bytes::Bytes;
+use serde::Serialize;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What a handler knows beside its message and the state, and what it wants done if the transaction
+/// commits.
+pub struct Context<'a, S: Server> {
+    facts: &'a Facts,
+    wishes: Wishes,
+    server: PhantomData<fn() -> S>,
+}
+
+/// What is to happen if, and only if, the transaction commits.
+#[derive(Default)]
+pub(super) struct Wishes {
+    pub(super) sends: Vec<Outgoing>,
+    pub(super) answers: Vec<(CallId, Bytes)>,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl<'a, S: Server> Context<'a, S> {
+    pub(super) fn new(facts: &'a Facts) -> Self {
+        Self {
+            facts,
+            wishes: Wishes::default(),
+            server: PhantomData,
+        }
+    }
+
+    pub(super) fn into_wishes(self) -> Wishes {
+        self.wishes
+    }
+
+    /// The instance that handles the message.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        &self.facts.instance
+    }
+
+    /// The message's place in the order of all messages, the same in each attempt. None for a
+    /// message that never stood in a mailbox: a call from a node that serves the kind may take a
+    /// shorter way.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.facts.stamp
+    }
+
+    /// The time of this turn, by the wall clock of the node that runs it. Another node's clock may
+    /// differ: it can go back from one message to the next.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.facts.now
+    }
+
+    /// Which attempt at the message this is; the first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.facts.attempt
+    }
+
+    /// Whether someone awaits the reply: whether the message was called and not cast.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.facts.call.is_some()
+    }
+
+    /// Sends a message to an instance of the protocol `P`, this one included. It is sent if this
+    /// message's changes are committed, in the same transaction, and not otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When the id has a wrong length or the message has no encoding.
+    pub fn cast<P: Protocol>(
+        &mut self,
+        id: impl Into<Arc<str>>,
+        message: impl Message<P>,
+    ) -> Result<(), Failure> {
+        self.send(id.into(), Lane::Ordinary, &message)
+    }
+
+    /// As [`cast`](Self::cast), into the mailbox of priority messages: they go first, also while a
+    /// lock is held.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`cast`](Self::cast).
+    pub fn cast_priority<P: Protocol>(
+        &mut self,
+        id: impl Into<Arc<str>>,
+        message: impl Message<P>,
+    ) -> Result<(), Failure> {
+        self.send(id.into(), Lane::Priority, &message)
+    }
+
+    fn send<P: Protocol, M: Message<P>>(
+        &mut self,
+        id: Arc<str>,
+        lane: Lane,
+        message: &M,
+    ) -> Result<(), Failure> {
+        let instance = InstanceId::new(P::KIND, id)?;
+        let outgoing = Outgoing::new(instance, lane, message)?;
+        self.wishes.sends.push(outgoing);
+        Ok(())
+    }
+
+    /// A token to answer this message with later, from another message's handler, and the outcome to
+    /// return now. Keep the token in the state.
+    #[must_use = "return the outcome and keep the token"]
+    pub fn later<R>(&self) -> (Later<R>, Outcome<R>) {
+        (Later::new(self.facts.call), Outcome::Later)
+    }
+
+    /// Answers an earlier message, if and when this one's changes are committed. Does nothing if the
+    /// earlier message was a cast, or its caller is not waiting any more.
+    ///
+    /// # Errors
+    ///
+    /// When the reply has no encoding.
+    pub fn answer<R: Serialize>(&mut self, token: Later<R>, reply: R) -> Result<(), Failure> {
+        if let Some(call) = token.call() {
+            let reply = codec::to_payload(&reply)?;
+            self.wishes.answers.push((call, reply));
+        }
+        Ok(())
+    }
+
+    /// Has `effect` run after the commit, with the state that was committed. Effects run in the order
+    /// in which they were asked for, those of a batch of messages one after the other, and can
+    /// [halt](Flow::Halt) the rest. Return nothing to go on.
+    ///
+    /// An effect runs at most once: not at all if the process dies in between. What must not be lost
+    /// belongs under a [lock](super::Locked). A panic in an effect is logged, and halts the rest.
+    pub fn after_commit<F, T>(&mut self, effect: F)
+    where
+        F: FnOnce(After<'_, S>) -> T + Send + 'static,
+        T: Into<Flow>,
+    {
+        let instance = self.facts.instance.clone();
+        self.wishes.effects.push(erase::<S, F, T>(instance, effect));
+    }
+}
+
+impl<S: Server> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("facts", self.facts)
+            .field("sends", &self.wishes.sends)
+            .field("answers", &self.wishes.answers.len())
+            .field("effects", &self.wishes.effects.len())
+            .finish()
+    }
+}
+
+/// What a query and the making of a first state may know.
+#[derive(Debug)]
+pub struct ReadContext<'a> {
+    facts: &'a Facts,
+}
+
+impl<'a> ReadContext<'a> {
+    pub(super) fn new(facts: &'a Facts) -> Self {
+        Self { facts }
+    }
+
+    /// The instance.
+    #[must_use]
+    pub fn instance(&self) -> &'a InstanceId {
+        &self.facts.instance
+    }
+
+    /// The time of the turn or the query, by the wall clock of the node that runs it.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.facts.now
+    }
+}
+
+/// What the holder of a lock knows, and its way to other servers.
+#[derive(Debug, Clone)]
+pub struct LockContext {
+    facts: Facts,
+    courier: Arc<dyn Courier>,
+}
+
+impl LockContext {
+    pub(super) fn new(facts: Facts, courier: Arc<dyn Courier>) -> Self {
+        Self { facts, courier }
+    }
+
+    /// The locked instance.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        &self.facts.instance
+    }
+
+    /// The message's place in the order of all messages, the same in each attempt, if it stood in a
+    /// mailbox: a key by which another system can recognize a repeated request.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.facts.stamp
+    }
+
+    /// The time at which this attempt began, by the wall clock of the node that runs it.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.facts.now
+    }
+
+    /// Which attempt this is; the first is 1. In a later one the work may have been done already.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.facts.attempt
+    }
+
+    /// Whether someone awaits the reply.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.facts.call.is_some()
+    }
+
+    /// A reference to an instance of the protocol `P`. A call of the locked instance itself waits for
+    /// the lock, and so for ever, unless it is a [priority](Ref::priority) call.
+    #[must_use]
+    pub fn server<P: Protocol>(&self, id: impl Into<Arc<str>>) -> Ref<P> {
+        Ref::new(Arc::clone(&self.courier), id)
+    }
+}
