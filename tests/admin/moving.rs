@@ -1,0 +1,156 @@
+//! From one store to another.
+
+use crate::{All, Put, World, log, put, reference, secs};
+use abide::Poison;
+use abide::admin::{Admin, AdminError, AdminErrorKind, ImportOptions, Imported, Record, Scope};
+
+async fn export(admin: &Admin, scope: Scope) -> Vec<String> {
+    let mut export = admin.export(scope);
+    let mut lines = Vec::new();
+    while let Some(records) = export.next().await.unwrap() {
+        lines.extend(records.iter().map(|record| record.to_line().unwrap()));
+    }
+    assert_eq!(export.damaged(), []);
+    lines
+}
+
+async fn import(
+    admin: &Admin,
+    lines: &[String],
+    options: ImportOptions,
+) -> Result<Imported, AdminError> {
+    let mut import = admin.import(options);
+    for line in lines {
+        import.push(Record::from_line(line)?).await?;
+    }
+    import.finish().await
+}
+
+/// A namespace with states, dead letters, messages in order, and pauses.
+fn lived_in(seed: u64) -> World {
+    let world = World::new(seed);
+    let node = world.serve("a", true, Poison::DeadLetter);
+    world.run(async {
+        for id in ["x", "y", "z"] {
+            reference(&node, id).call(Put(1)).await.unwrap();
+            node.courier().cast(vec![put(id, 13)]).await.unwrap();
+        }
+        world.sim.env().sleep(secs(30)).await;
+    });
+    world.stop(&node);
+    let sender = world.sender();
+    world.run(async {
+        let batch = (100..1_700).map(|number| put("x", number % 900));
+        sender.courier().cast(batch.collect()).await.unwrap();
+        sender.courier().cast(vec![put("y", 5)]).await.unwrap();
+        world.admin.pause(&log("y"), "why").await.unwrap();
+        world.admin.pause_kind("other", "because").await.unwrap();
+    });
+    world.stop(&sender);
+    world
+}
+
+#[test]
+fn an_export_is_imported_elsewhere_and_the_application_goes_on_there() {
+    let old = lived_in(21);
+    assert_eq!(old.doctor(), []);
+    let lines = old.run(export(&old.admin, Scope::Namespace));
+    let new = World::new(22);
+    let imported = new
+        .run(import(&new.admin, &lines, ImportOptions::default()))
+        .unwrap();
+    assert_eq!((imported.instances, imported.messages), (3, 1_604));
+    assert_eq!(new.doctor(), []);
+    let again = new.run(import(&new.admin, &lines, ImportOptions::default()));
+    assert_eq!(again.unwrap_err().kind(), AdminErrorKind::Refused);
+    let into = ImportOptions {
+        into_non_empty: true,
+    };
+    let again = new.run(import(&new.admin, &lines, into));
+    assert_eq!(again.unwrap_err().kind(), AdminErrorKind::Refused);
+    let node = new.serve("a", true, Poison::DeadLetter);
+    new.sleep(secs(60));
+    new.run(async {
+        let entries = reference(&node, "x").query(All).await.unwrap();
+        let expected: Vec<u64> = [1]
+            .into_iter()
+            .chain((100..1_700).map(|of| of % 900).filter(|of| *of != 13))
+            .collect();
+        assert_eq!(entries, expected);
+        let y = new.admin.instance(&log("y")).await.unwrap();
+        assert_eq!((y.length, y.paused.unwrap().reason.as_str()), (1, "why"));
+        assert_eq!(y.dead_letters.count, 1);
+        assert_eq!(
+            new.admin.paused_kinds().await.unwrap().0[0].pause.reason,
+            "because"
+        );
+        new.admin.resume(&log("y")).await.unwrap();
+        new.sim.env().sleep(secs(1)).await;
+        assert_eq!(reference(&node, "y").query(All).await.unwrap(), [1, 5]);
+    });
+    assert_eq!(new.doctor(), []);
+}
+
+#[test]
+fn an_import_that_was_interrupted_anywhere_goes_on_and_takes_each_record_once() {
+    let old = lived_in(23);
+    let lines = old.run(export(&old.admin, Scope::Kind("log".to_owned())));
+    for cut in [1, 2, 700, 1_100, lines.len() - 1] {
+        let new = World::new(24);
+        let cut_off = new.run(import(&new.admin, &lines[..cut], ImportOptions::default()));
+        assert_eq!(cut_off.unwrap_err().kind(), AdminErrorKind::Refused);
+        let imported = new
+            .run(import(&new.admin, &lines, ImportOptions::default()))
+            .unwrap();
+        assert_eq!(imported.records, lines.len() as u64);
+        assert_eq!(imported.resumed > 0, cut > 1_000);
+        assert_eq!(new.doctor(), []);
+        let copy = new.run(export(&new.admin, Scope::Kind("log".to_owned())));
+        // All but the header.
+        assert_eq!(copy[1..], lines[1..]);
+    }
+}
+
+#[test]
+fn one_instance_is_exported_alone() {
+    let old = lived_in(25);
+    let lines = old.run(export(&old.admin, Scope::Instance(log("y"))));
+    let new = World::new(26);
+    let imported = new
+        .run(import(&new.admin, &lines, ImportOptions::default()))
+        .unwrap();
+    assert_eq!((imported.instances, imported.messages), (1, 2));
+    assert_eq!(new.doctor(), []);
+    let missing = old.run(async {
+        let mut export = old.admin.export(Scope::Instance(log("nobody")));
+        export.next().await.unwrap();
+        export.next().await.unwrap_err()
+    });
+    assert_eq!(missing.kind(), AdminErrorKind::NotFound);
+}
+
+#[test]
+fn a_hostile_stream_is_refused_and_nothing_panics() {
+    let old = lived_in(27);
+    let lines = old.run(export(&old.admin, Scope::Instance(log("y"))));
+    for at in 0..lines.len() {
+        for damage in [
+            "",
+            "{}",
+            "[1]",
+            r#"{"leaf":{"path":{"$bytes":"AAAA"},"bytes":{"$bytes":""}}}"#,
+            r#"{"instance":{"kind":"","id":"","created_ms":null,"schema":null}}"#,
+            r#"{"end":{"records":3}}"#,
+        ] {
+            let mut lines = lines.clone();
+            lines[at] = damage.to_owned();
+            let new = World::new(28);
+            assert!(
+                new.run(import(&new.admin, &lines, ImportOptions::default()))
+                    .is_err()
+            );
+        }
+        let half = &lines[at][..lines[at].len() / 2];
+        assert!(Record::from_line(half).is_err());
+    }
+}

@@ -1,0 +1,261 @@
+//! G6: a failing handler changes nothing, holds up nobody but its instance, and that for its
+//! back-off only.
+
+use crate::support::{Add, How, NodeExt, Probe, Refuse, Trouble, World, eventually, ms};
+use abide::durable::keys::{Key, Part};
+use abide::server::CallErrorKind;
+use abide::{Node, Parked, Poison};
+use std::time::Instant;
+
+on_each_store!(
+    g06_a_failing_message_becomes_a_dead_letter_and_the_mailbox_goes_on,
+    g06_a_panicking_message_becomes_a_dead_letter_and_the_mailbox_goes_on,
+    g06_a_message_that_fails_now_and_then_is_handled_in_the_end,
+    g06_a_rejection_is_an_answer_and_changes_nothing,
+    g06_a_failing_message_in_a_batch_undoes_only_itself,
+    g06_a_blocking_kind_tries_for_ever_until_it_is_killed,
+    g06_a_message_of_an_unknown_name_waits_and_is_seen,
+);
+
+fn trouble(how: How, times: u32) -> Trouble {
+    Trouble {
+        how,
+        times,
+        text: "t".into(),
+    }
+}
+
+async fn g06_a_failing_message_becomes_a_dead_letter_and_the_mailbox_goes_on(world: World) {
+    dead_letter(world, How::Fail, "failed: t").await;
+}
+
+async fn g06_a_panicking_message_becomes_a_dead_letter_and_the_mailbox_goes_on(world: World) {
+    dead_letter(world, How::Panic, "panicked: t").await;
+}
+
+/// The message comes from each side in turn: inline, and through the mailbox.
+async fn dead_letter(world: World, how: How, why: &str) {
+    let probe = Probe::new();
+    let (node, producer) = (world.serving(&probe).await, world.producer().await);
+    for (round, from) in [&node, &producer].into_iter().enumerate() {
+        from.actor("victim").call(Add { n: 1 }).await.unwrap();
+        let failing = tokio::spawn(from.actor("victim").call(trouble(how, 99)));
+        eventually("it is tried", async || {
+            probe.of("tried t").len() > 3 * round
+        })
+        .await;
+        let behind = tokio::spawn(from.actor("victim").call(Add { n: 1 }));
+        // Others do not wait for its back-off.
+        let began = Instant::now();
+        from.actor("bystander").call(Add { n: 1 }).await.unwrap();
+        assert!(began.elapsed() < ms(2_000));
+        let error = failing.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), CallErrorKind::DeadLetter);
+        assert!(error.message().contains(why), "{error}");
+        assert_eq!(behind.await.unwrap().unwrap(), 2 * round as u64 + 2);
+    }
+    assert_eq!(attempts(&probe), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(probe.of("effect"), Vec::<String>::new());
+    eventually("the hook is called", async || {
+        probe.of("dead victim").len() == 2
+    })
+    .await;
+    assert!(
+        probe
+            .of("dead victim 3 ")
+            .iter()
+            .all(|error| error.contains(why))
+    );
+    assert_eq!(node.lines("victim").await, Vec::<String>::new());
+    assert_eq!(node.sum("bystander").await, 2, "a failure sends nothing");
+    assert_eq!(dead_letters(&world).await, 2);
+    stop(node, producer).await;
+}
+
+/// The attempts at one message after the other. One that fails in memory goes to the mailbox, where
+/// attempts are counted: its first attempt shows twice.
+fn attempts(probe: &Probe) -> Vec<u32> {
+    let tried = probe.of("tried t ");
+    let mut attempts: Vec<u32> = tried
+        .iter()
+        .map(|attempt| attempt.parse().unwrap())
+        .collect();
+    attempts.dedup();
+    attempts
+}
+
+async fn dead_letters(world: &World) -> usize {
+    let keys = world.decoded().await;
+    let is_dead = |key: &&Key| {
+        matches!(
+            key,
+            Key::Instance {
+                part: Part::DeadLetter { chunk: 0, .. },
+                ..
+            }
+        )
+    };
+    keys.iter().filter(is_dead).count()
+}
+
+async fn g06_a_message_that_fails_now_and_then_is_handled_in_the_end(world: World) {
+    let probe = Probe::new();
+    let (node, producer) = (world.serving(&probe).await, world.producer().await);
+    for (round, from) in [&node, &producer].into_iter().enumerate() {
+        let length = from
+            .actor("victim")
+            .call(trouble(How::Fail, 2))
+            .await
+            .unwrap();
+        assert_eq!(length, round as u64 + 1);
+    }
+    assert_eq!(node.lines("victim").await, ["t", "t"]);
+    assert_eq!(node.sum("victim").await, 0);
+    assert_eq!(attempts(&probe), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(dead_letters(&world).await, 0);
+    stop(node, producer).await;
+}
+
+async fn g06_a_rejection_is_an_answer_and_changes_nothing(world: World) {
+    let probe = Probe::new();
+    let (node, producer) = (world.serving(&probe).await, world.producer().await);
+    for from in [&node, &producer] {
+        let error = from
+            .actor("victim")
+            .call(Refuse { why: "no".into() })
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.message()),
+            (CallErrorKind::Rejected, "no")
+        );
+        from.actor("victim")
+            .cast(Refuse { why: "no".into() })
+            .await
+            .unwrap();
+    }
+    assert_eq!(node.actor("victim").call(Add { n: 1 }).await.unwrap(), 1);
+    assert_eq!(node.lines("victim").await, Vec::<String>::new());
+    assert_eq!(probe.of("effect"), Vec::<String>::new());
+    assert_eq!(dead_letters(&world).await, 0);
+    stop(node, producer).await;
+}
+
+async fn g06_a_failing_message_in_a_batch_undoes_only_itself(world: World) {
+    let producer = world.producer().await;
+    for number in 0..5 {
+        let text = number.to_string();
+        let how = if number == 2 { How::Panic } else { How::Fail };
+        let times = if number == 2 { 99 } else { 0 };
+        producer
+            .actor("victim")
+            .cast(Trouble { how, times, text })
+            .await
+            .unwrap();
+        producer.actor("victim").cast(Add { n: 1 }).await.unwrap();
+    }
+    let probe = Probe::new();
+    let node = world.serving(&probe).await;
+    assert_eq!(
+        producer.actor("victim").call(Add { n: 0 }).await.unwrap(),
+        5
+    );
+    assert_eq!(node.lines("victim").await, ["0", "1", "3", "4"]);
+    assert_eq!(probe.of("tried 2 ").last().unwrap(), "3");
+    assert_eq!(dead_letters(&world).await, 1);
+    stop(node, producer).await;
+}
+
+async fn g06_a_blocking_kind_tries_for_ever_until_it_is_killed(world: World) {
+    let probe = Probe::new();
+    let options = World::options().attempts(2).poison(Poison::Block);
+    let (node, producer) = (
+        world.serving_with(&probe, options).await,
+        world.producer().await,
+    );
+    let failing = tokio::spawn(producer.actor("victim").call(trouble(How::Fail, 99)));
+    eventually("it is tried", async || !probe.of("tried t").is_empty()).await;
+    let behind = tokio::spawn(producer.actor("victim").call(Add { n: 1 }));
+    eventually("it is tried again", async || probe.of("tried t").len() > 6).await;
+    assert!(!behind.is_finished(), "nothing passes it");
+    assert_eq!(node.actor("bystander").call(Add { n: 1 }).await.unwrap(), 1);
+    assert_eq!(
+        node.lines("victim").await,
+        Vec::<String>::new(),
+        "a query may look"
+    );
+    producer.actor("victim").kill().await.unwrap();
+    for call in [failing, behind] {
+        assert_eq!(
+            call.await.unwrap().unwrap_err().kind(),
+            CallErrorKind::Killed
+        );
+    }
+    assert_eq!(
+        producer.actor("victim").call(Add { n: 1 }).await.unwrap(),
+        1
+    );
+    assert_eq!(dead_letters(&world).await, 0);
+    stop(node, producer).await;
+}
+
+async fn g06_a_message_of_an_unknown_name_waits_and_is_seen(world: World) {
+    let (node, producer) = (world.serving(&Probe::new()).await, world.producer().await);
+    producer
+        .actor("victim")
+        .cast(crate::support::Foreign {})
+        .await
+        .unwrap();
+    eventually("it is visible", async || {
+        let parked = node.parked();
+        let unknown =
+            |reason: &Parked| matches!(reason, Parked::UnknownMessage(name) if name == "Foreign");
+        parked
+            .iter()
+            .any(|(instance, reason)| instance.id() == "victim" && unknown(reason))
+    })
+    .await;
+    assert_eq!(node.actor("bystander").call(Add { n: 1 }).await.unwrap(), 1);
+    assert_eq!(dead_letters(&world).await, 0, "it is nobody's fault");
+    producer.actor("victim").kill().await.unwrap();
+    assert_eq!(
+        producer.actor("victim").call(Add { n: 1 }).await.unwrap(),
+        1
+    );
+    stop(node, producer).await;
+}
+
+/// The one test that takes as long as a handler may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g06_a_handler_that_takes_too_long_has_failed() {
+    let world = World::memory("g06_a_handler_that_takes_too_long_has_failed");
+    let probe = Probe::new();
+    let options = World::options().attempts(1);
+    let (node, producer) = (
+        world.serving_with(&probe, options).await,
+        world.producer().await,
+    );
+    let slow = trouble(How::Slow { ms: 4_200 }, 99);
+    let slow = tokio::spawn(producer.actor("victim").call(slow));
+    eventually("it is tried", async || !probe.of("tried t").is_empty()).await;
+    let began = Instant::now();
+    producer
+        .actor("bystander")
+        .call(Add { n: 1 })
+        .await
+        .unwrap();
+    assert!(began.elapsed() < ms(2_000), "others do not wait for it");
+    let error = slow.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), CallErrorKind::DeadLetter);
+    assert_eq!(
+        producer.actor("victim").call(Add { n: 1 }).await.unwrap(),
+        1
+    );
+    assert_eq!(node.lines("victim").await, Vec::<String>::new());
+    stop(node, producer).await;
+}
+
+async fn stop(node: Node, producer: Node) {
+    producer.stop().await;
+    node.stop().await;
+}

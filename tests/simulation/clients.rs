@@ -1,0 +1,247 @@
+//! What clients do: one operation after the other, each written down.
+
+use crate::ledger::{Act, Append, Ledger, Look, Work};
+use crate::notes::{Answer, How, Notes, Operation, is_mortal};
+use crate::settings::Settings;
+use crate::world::World;
+use abide::Node;
+use abide::env::Env;
+use abide::server::{CallError, CallErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A client: it sends until the world is told to come to rest.
+pub(crate) struct Client {
+    world: Arc<World>,
+    node: Node,
+    env: Arc<dyn Env>,
+    _present: Present,
+}
+
+/// Counts a client for as long as it lives, however it ends.
+struct Present(Arc<AtomicUsize>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Client {
+    pub(crate) fn new(world: Arc<World>, node: Node, env: Arc<dyn Env>) -> Self {
+        let present = Arc::clone(&world.clients);
+        present.fetch_add(1, Ordering::SeqCst);
+        Self {
+            world,
+            node,
+            env,
+            _present: Present(present),
+        }
+    }
+
+    pub(crate) async fn run(self) {
+        let me = Arc::new(self);
+        while me.world.is_active() {
+            let think = u64::try_from(me.settings().think.as_micros()).unwrap();
+            let pause = me.below(think + 1);
+            me.env.sleep(Duration::from_micros(pause)).await;
+            // Mostly alone, now and then in a crowd, which is where batches and conflicts come from.
+            let crowd = match me.below(8) {
+                0 => me.below(12),
+                1 | 2 => 2,
+                _ => 1,
+            };
+            let names = me.settings().names();
+            let favourite = names[me.below(names.len() as u64) as usize].clone();
+            for _ in 1..crowd {
+                let (one, instance) = (Arc::clone(&me), favourite.clone());
+                me.env.spawn(Box::pin(async move {
+                    one.env.sleep(Duration::from_micros(one.below(3_000))).await;
+                    one.operation(instance).await;
+                }));
+            }
+            if me.world.is_active() {
+                me.operation(favourite).await;
+            }
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.world.settings
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.world.notes
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        self.env.random() % end
+    }
+
+    async fn operation(&self, instance: String) {
+        match self.below(20) {
+            0..=2 => self.look(instance).await,
+            3 if !self.settings().is_calm => self.work(instance).await,
+            4..=6 => {
+                let kind = self.below(5);
+                let until = self.below(7) as u32;
+                let is_calm = self.settings().is_calm;
+                let act = match kind {
+                    0 if !is_calm => Act::Fail(until),
+                    1 if !is_calm => Act::Panic(until),
+                    2 => Act::Later,
+                    3 => Act::Stop,
+                    _ => Act::Reject,
+                };
+                self.append(instance, act).await;
+            }
+            7..=10 => {
+                let lasting = self.settings().lasting_names();
+                let from = match is_mortal(&instance) {
+                    true => lasting[0].clone(),
+                    false => instance,
+                };
+                let to = lasting[self.below(lasting.len() as u64) as usize].clone();
+                let amount = self.below(60) as i64;
+                self.append(from, Act::Transfer { to, amount }).await;
+            }
+            _ => self.append(instance, Act::Plain).await,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        match self.below(4) {
+            0 => Duration::from_millis(self.below(3_000) + 1),
+            1 => Duration::from_secs(5),
+            _ => Duration::from_secs(60),
+        }
+    }
+
+    async fn append(&self, instance: String, act: Act) {
+        let how = if self.below(2) == 0 {
+            How::Cast
+        } else {
+            How::Call
+        };
+        let is_priority = self.below(10) == 0;
+        let sends = match &act {
+            Act::Later => Some((instance.clone(), 0)),
+            Act::Transfer { to, amount } => Some((to.clone(), *amount)),
+            _ => None,
+        };
+        let may_reject = matches!(act, Act::Reject | Act::Transfer { .. });
+        let op = self.notes().begin(|op| Operation {
+            op,
+            instance: instance.clone(),
+            how,
+            is_priority,
+            is_flawed: matches!(act, Act::Fail(_) | Act::Panic(_)),
+            may_reject,
+            sends,
+            begin: 0,
+            end: None,
+        });
+        self.notes().say(|| format!("    that is {act:?}"));
+        let mut server = self.node.server::<Ledger>(instance).timeout(self.timeout());
+        if is_priority {
+            server = server.priority();
+        }
+        let message = Append { op, act };
+        let result = match how {
+            How::Cast => server.cast(message).await.map(|()| Answer::Acknowledged),
+            _ => placed(server.call(message).await),
+        };
+        self.notes().end(op, result);
+    }
+
+    async fn work(&self, instance: String) {
+        let how = if self.below(2) == 0 {
+            How::Cast
+        } else {
+            How::Call
+        };
+        let fails = if self.below(3) == 0 {
+            self.below(6) as u32
+        } else {
+            0
+        };
+        let rejects = self.below(6) == 0;
+        let millis = match self.below(5) {
+            0 => self.below(60_000),
+            _ => self.below(500),
+        };
+        let op = self.notes().begin(|op| Operation {
+            op,
+            instance: instance.clone(),
+            how,
+            is_priority: false,
+            is_flawed: fails > 0,
+            may_reject: rejects,
+            sends: None,
+            begin: 0,
+            end: None,
+        });
+        let server = self.node.server::<Ledger>(instance).timeout(self.timeout());
+        let message = Work {
+            op,
+            millis,
+            fails,
+            rejects,
+        };
+        self.notes().say(|| format!("    that is {message:?}"));
+        let result = match how {
+            How::Cast => server.cast(message).await.map(|()| Answer::Acknowledged),
+            _ => placed(server.call(message).await),
+        };
+        self.notes().end(op, result);
+    }
+
+    async fn look(&self, instance: String) {
+        let is_priority = self.below(4) == 0;
+        let op = self.notes().begin(|op| Operation {
+            op,
+            instance: instance.clone(),
+            how: How::Query,
+            is_priority,
+            is_flawed: false,
+            may_reject: false,
+            sends: None,
+            begin: 0,
+            end: None,
+        });
+        let mut server = self.node.server::<Ledger>(instance).timeout(self.timeout());
+        if is_priority {
+            server = server.priority();
+        }
+        let result = server.query(Look).await.map(Answer::Length);
+        self.notes().end(op, result);
+    }
+
+    /// What an operator does to an instance that may be lost.
+    pub(crate) async fn purge(world: Arc<World>, node: Node, instance: String, kill: bool) {
+        assert!(is_mortal(&instance));
+        let server = node.server::<Ledger>(instance.clone());
+        let result = match kill {
+            true => server.kill().await,
+            false => server.reset().await,
+        };
+        world
+            .notes
+            .say(|| format!("the purge of {instance} (kill: {kill}) ends: {result:?}"));
+    }
+}
+
+/// The reply to an append, or what its refusal says.
+fn placed(result: Result<u64, CallError>) -> Result<Answer, CallError> {
+    match result {
+        Ok(place) => Ok(Answer::Place(place)),
+        Err(error) if error.kind() == CallErrorKind::Rejected => {
+            Ok(match error.message().parse() {
+                Ok(length) => Answer::Length(length),
+                Err(_) => Answer::Refused,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,398 @@
+//! The processes of a run over one store, and what happens to them.
+
+use crate::clients::Client;
+use crate::ledger::Books;
+use crate::notes::Notes;
+use crate::settings::{Havoc, LEASE, Settings};
+use abide::Node;
+use abide::durable::Namespace;
+use abide::env::Env;
+use abide::store::{Database, MemoryStore};
+use abide::testing::faults::{Faults, FaultyStore, Outage};
+use abide::testing::sim::{self, Sim};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The namespace of all nodes.
+const NAMESPACE: &str = "sim";
+
+/// How long a node is given to shut down in an orderly way.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// A place for a process: its present one.
+pub(crate) struct Slot {
+    pub(crate) process: usize,
+    pub(crate) sim: sim::Node,
+    pub(crate) store: FaultyStore,
+    /// None until it has started.
+    pub(crate) node: Option<Node>,
+    /// It is being shut down.
+    is_leaving: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) notes: Arc<Notes>,
+    /// How many clients there are now.
+    pub(crate) clients: Arc<AtomicUsize>,
+    pub(crate) namespace: Namespace,
+    cluster: Arc<MemoryStore>,
+    slots: Mutex<Vec<Option<Slot>>>,
+    processes: AtomicUsize,
+    is_active: AtomicBool,
+    /// What may have cost a message an attempt.
+    deaths: AtomicUsize,
+    /// When the last pause ends.
+    paused_until: Mutex<Duration>,
+}
+
+impl World {
+    pub(crate) async fn new(settings: Settings, env: Arc<dyn Env>, with_log: bool) -> Arc<Self> {
+        let cluster = Arc::new(match settings.batches {
+            Some(longest) => MemoryStore::with_batches(Arc::clone(&env), longest),
+            None => MemoryStore::with_env(Arc::clone(&env)),
+        });
+        let database = Database::new(Arc::clone(&cluster) as _, Arc::clone(&env));
+        let namespace = Namespace::open_with_shards(&database, NAMESPACE, settings.shards)
+            .await
+            .unwrap();
+        let places = settings.servers + settings.senders;
+        Arc::new(Self {
+            notes: Notes::new(Arc::clone(&env), LEASE, with_log),
+            env,
+            clients: Arc::default(),
+            namespace,
+            cluster,
+            slots: Mutex::new((0..places).map(|_| None).collect()),
+            processes: AtomicUsize::new(0),
+            is_active: AtomicBool::new(true),
+            deaths: AtomicUsize::new(0),
+            paused_until: Mutex::default(),
+            settings,
+        })
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn deaths(&self) -> usize {
+        self.deaths.load(Ordering::SeqCst)
+    }
+
+    fn died(&self) {
+        self.deaths.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The nodes that have started, servers first.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let slots = self.slots.lock().unwrap();
+        let nodes = slots.iter().flatten().filter(|slot| !slot.is_leaving);
+        nodes.filter_map(|slot| slot.node.clone()).collect()
+    }
+
+    /// Starts a process in an empty place.
+    pub(crate) fn start(self: &Arc<Self>, sim: &Sim, place: usize) {
+        let process = self.processes.fetch_add(1, Ordering::SeqCst);
+        let machine = sim.node(&format!("process {process}"));
+        let seed = self.env.random();
+        let store = FaultyStore::new(Arc::clone(&self.cluster) as _, Arc::clone(&self.env), seed);
+        store.set_faults(match self.is_active() {
+            true => self.settings.faults.clone(),
+            false => Faults::none(),
+        });
+        self.notes
+            .say(|| format!("process {process} starts in place {place}"));
+        self.slots.lock().unwrap()[place] = Some(Slot {
+            process,
+            sim: machine.clone(),
+            store: store.clone(),
+            node: None,
+            is_leaving: false,
+        });
+        let (world, env) = (Arc::clone(self), machine.env());
+        machine
+            .env()
+            .spawn(Box::pin(world.live(place, process, store, env)));
+    }
+
+    /// A process's life: it starts its node, and clients in it.
+    async fn live(
+        self: Arc<Self>,
+        place: usize,
+        process: usize,
+        store: FaultyStore,
+        env: Arc<dyn Env>,
+    ) {
+        let node = loop {
+            let mut builder = Node::builder_on(Arc::new(store.clone()))
+                .namespace(NAMESPACE)
+                .env(Arc::clone(&env));
+            if place < self.settings.servers {
+                let books = Books {
+                    notes: Arc::clone(&self.notes),
+                    env: Arc::clone(&env),
+                    process,
+                };
+                builder = builder.serve_with(books, self.settings.options.clone());
+            }
+            match builder.start().await {
+                Ok(node) => break node,
+                Err(error) => {
+                    self.notes
+                        .say(|| format!("process {process} cannot start: {error}"));
+                    env.sleep(Duration::from_secs(1)).await;
+                }
+            }
+        };
+        self.notes.say(|| format!("process {process} has started"));
+        if let Some(slot) = &mut self.slots.lock().unwrap()[place]
+            && slot.process == process
+        {
+            slot.node = Some(node.clone());
+        }
+        for _ in 0..self.settings.clients {
+            let client = Client::new(Arc::clone(&self), node.clone(), Arc::clone(&env));
+            env.spawn(Box::pin(client.run()));
+        }
+    }
+
+    /// Starts what is missing.
+    pub(crate) fn fill(self: &Arc<Self>, sim: &Sim) {
+        let empty: Vec<usize> = {
+            let slots = self.slots.lock().unwrap();
+            let places = slots.iter().enumerate();
+            places
+                .filter(|(_, slot)| slot.is_none())
+                .map(|(place, _)| place)
+                .collect()
+        };
+        for place in empty {
+            self.start(sim, place);
+        }
+    }
+
+    /// Disturbs the run in one way.
+    pub(crate) fn disturb(self: &Arc<Self>, havoc: Havoc) {
+        let place = self.below(self.slots.lock().unwrap().len() as u64) as usize;
+        self.notes.say(|| format!("{havoc:?} at place {place}"));
+        match havoc {
+            Havoc::Crash => self.crash(place),
+            Havoc::Restart => self.leave(place),
+            Havoc::Pause => self.pause(place, Duration::from_millis(self.below(15_000))),
+            Havoc::LongPause => self.pause(place, Duration::from_secs(30 + self.below(120))),
+            Havoc::Slow => self.slow(place),
+            Havoc::Outage => self.outage(place),
+            Havoc::Clock => {
+                let seconds = self.below(200_000) as i64 - 100_000;
+                self.with(place, |slot| slot.sim.shift_wall_clock(seconds));
+            }
+            Havoc::Purge => self.purge(),
+        }
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        self.env.random() % end
+    }
+
+    fn with<T>(&self, place: usize, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let mut slots = self.slots.lock().unwrap();
+        slots.get_mut(place).and_then(Option::as_mut).map(act)
+    }
+
+    fn crash(&self, place: usize) {
+        let slot = self.slots.lock().unwrap()[place].take();
+        if let Some(slot) = slot {
+            self.died();
+            self.note_failure(&slot);
+            slot.sim.crash();
+        }
+    }
+
+    /// A node whose background tasks panicked goes on, but it is a mistake of abide's.
+    fn note_failure(&self, slot: &Slot) {
+        if let Some(failure) = slot.node.as_ref().and_then(Node::failure) {
+            self.notes
+                .violation(format!("process {} failed: {failure}", slot.process));
+        }
+    }
+
+    /// Shuts a node down, and ends its process.
+    fn leave(self: &Arc<Self>, place: usize) {
+        let leaving = self.with(place, |slot| {
+            let node = slot.node.clone().filter(|_| !slot.is_leaving)?;
+            slot.is_leaving = true;
+            Some((slot.sim.clone(), node, slot.process))
+        });
+        let Some((machine, node, process)) = leaving.flatten() else {
+            return;
+        };
+        let world = Arc::clone(self);
+        self.env.spawn(Box::pin(async move {
+            let ended = machine
+                .run(async move { node.shutdown(SHUTDOWN).await })
+                .await;
+            world
+                .notes
+                .say(|| format!("process {process} is shut down: {ended:?}"));
+            let slot = {
+                let mut slots = world.slots.lock().unwrap();
+                match &slots[place] {
+                    Some(slot) if slot.process == process => slots[place].take(),
+                    _ => None,
+                }
+            };
+            if ended != Some(true) {
+                world.died();
+            }
+            if let Some(slot) = slot {
+                world.note_failure(&slot);
+                slot.sim.crash();
+            }
+        }));
+    }
+
+    fn pause(&self, place: usize, duration: Duration) {
+        self.notes.say(|| format!("    for {duration:?}"));
+        if duration > LEASE {
+            self.died();
+        }
+        let mut until = self.paused_until.lock().unwrap();
+        *until = (*until).max(self.env.now() + duration);
+        self.with(place, |slot| {
+            slot.sim.pause(duration);
+            self.notes.hold_up(slot.process, duration);
+        });
+    }
+
+    fn slow(self: &Arc<Self>, place: usize) {
+        let factor = 1.0 + self.below(20) as f64;
+        let duration = Duration::from_secs(self.below(60));
+        let Some((machine, process)) = self.with(place, |slot| {
+            slot.sim.slow(factor);
+            // A sleep that begins while it is slow goes on being long.
+            let longest = duration + LEASE.mul_f64(factor);
+            self.notes.hold_up(slot.process, longest);
+            (slot.sim.clone(), slot.process)
+        }) else {
+            return;
+        };
+        let world = Arc::clone(self);
+        self.env.spawn(Box::pin(async move {
+            world.env.sleep(duration).await;
+            machine.slow(1.0);
+            world
+                .notes
+                .say(|| format!("process {process} is as fast as before"));
+        }));
+    }
+
+    fn outage(self: &Arc<Self>, place: usize) {
+        // No kind: the database is locked, as it is while another one takes its place.
+        let kind = match self.below(5) {
+            0 | 1 => Some(Outage::Refuse),
+            2 | 3 => Some(Outage::Hang),
+            _ => None,
+        };
+        let duration = Duration::from_millis(match self.below(3) {
+            0 => self.below(5_000),
+            1 => self.below(60_000),
+            _ => self.below(240_000),
+        });
+        let everywhere = self.below(2) == 0;
+        self.notes
+            .say(|| format!("    {kind:?} for {duration:?}, everywhere: {everywhere}"));
+        if duration > LEASE {
+            self.died();
+        }
+        let mut stores = Vec::new();
+        for (index, slot) in self.slots.lock().unwrap().iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            if everywhere || index == place {
+                match kind {
+                    Some(kind) => slot.store.set_outage(Some(kind)),
+                    None => slot.store.set_locked(true),
+                }
+                self.notes.hold_up(slot.process, duration);
+                stores.push(slot.store.clone());
+            }
+        }
+        let world = Arc::clone(self);
+        self.env.spawn(Box::pin(async move {
+            world.env.sleep(duration).await;
+            for store in stores {
+                store.set_outage(None);
+                store.set_locked(false);
+            }
+            world.notes.say(|| "the outage is over".to_owned());
+        }));
+    }
+
+    fn purge(self: &Arc<Self>) {
+        let (mortals, nodes) = (self.settings.mortal_names(), self.nodes());
+        if mortals.is_empty() || nodes.is_empty() {
+            return;
+        }
+        let instance = mortals[self.below(mortals.len() as u64) as usize].clone();
+        let node = nodes[self.below(nodes.len() as u64) as usize].clone();
+        let kill = self.below(3) > 0;
+        let work = Client::purge(Arc::clone(self), node, instance, kill);
+        self.env.spawn(Box::pin(work));
+    }
+
+    /// Ends all that goes wrong, and the clients' work.
+    pub(crate) async fn heal(self: &Arc<Self>, sim: &Sim) {
+        self.notes.say(|| "everything is healed".to_owned());
+        self.is_active.store(false, Ordering::SeqCst);
+        for slot in self.slots.lock().unwrap().iter().flatten() {
+            slot.store.set_faults(Faults::none());
+            slot.store.set_outage(None);
+            slot.store.set_locked(false);
+            slot.sim.slow(1.0);
+        }
+        let until = *self.paused_until.lock().unwrap();
+        self.env.sleep(until.saturating_sub(self.env.now())).await;
+        loop {
+            self.fill(sim);
+            let is_complete = {
+                let slots = self.slots.lock().unwrap();
+                let here = |slot: &Slot| slot.node.is_some() && !slot.is_leaving;
+                slots.iter().all(|slot| slot.as_ref().is_some_and(here))
+            };
+            if is_complete {
+                return;
+            }
+            self.env.sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Shuts all nodes down, and says what does not end as it should.
+    pub(crate) async fn end(self: &Arc<Self>) {
+        let slots = std::mem::take(&mut *self.slots.lock().unwrap());
+        for slot in slots.into_iter().flatten() {
+            let Some(node) = slot.node.clone() else {
+                continue;
+            };
+            for (instance, why) in node.parked() {
+                self.notes.violation(format!(
+                    "process {} still parks {instance}: {why}",
+                    slot.process
+                ));
+            }
+            let ended = slot
+                .sim
+                .run(async move { node.shutdown(SHUTDOWN).await })
+                .await;
+            if ended != Some(true) {
+                self.notes.violation(format!(
+                    "process {} did not shut down in time",
+                    slot.process
+                ));
+            }
+            self.note_failure(&slot);
+            slot.sim.crash();
+        }
+    }
+}
