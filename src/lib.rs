@@ -67,6 +67,7 @@
 //! | starting and stopping a process's part | [`Node`], [`NodeBuilder`], [`KindOptions`] |
 //! | sending | [`Ref`](server::Ref), [`Batch`](server::Batch), [`CallErrorKind`](server::CallErrorKind) |
 //! | how a state is stored | [`codec`] |
+//! | large states, of which little changes at a time | [`collections`] |
 //! | transactions of your own, other backends | [`store`] |
 //! | looking into a namespace, mending what is stuck | [`admin`] |
 //! | what is promised, operated and measured | [guarantees](docs::guarantees), [operations](docs::operations), [observability](docs::observability) |
@@ -92,12 +93,14 @@
 pub mod admin;
 mod client;
 pub mod codec;
+pub mod collections;
 mod consumer;
 pub mod docs;
 pub mod durable;
 pub mod env;
 mod id;
 mod node;
+mod planted;
 pub mod server;
 pub mod store;
 #[cfg(feature = "testing")]

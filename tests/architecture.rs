@@ -81,11 +81,11 @@ fn key_bytes_are_spelled_in_one_place() {
 
 #[test]
 fn tokio_is_the_environments_business() {
-    assert_absent("tokio::", &["env.rs", "node/", "testing/"]);
+    assert_absent("tokio::", &["bin/", "env.rs", "node/", "testing/"]);
 }
 
 /// The lower layers, and what they must not name.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     (
         "store/",
         &[
@@ -107,6 +107,19 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "crate::server",
             "crate::store",
             "crate::testing",
+        ],
+    ),
+    (
+        "collections/",
+        &[
+            "crate::client",
+            "crate::consumer",
+            "crate::durable",
+            "crate::node",
+            "crate::server",
+            "crate::store",
+            "crate::testing",
+            "crate::wake",
         ],
     ),
     (
@@ -173,6 +186,7 @@ fn no_layer_names_one_above_it() {
         "bin/",
         "client/",
         "codec/",
+        "collections/",
         "consumer/",
         "docs/",
         "durable/",

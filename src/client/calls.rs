@@ -12,7 +12,7 @@ use crate::durable::message::CallId;
 use crate::durable::reply::Answer;
 use crate::store::StoreError;
 use futures_channel::oneshot;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The pending calls of a process.
@@ -27,7 +27,8 @@ struct State {
     generation: u64,
     next: u64,
     is_closed: bool,
-    pending: HashMap<u64, oneshot::Sender<End>>,
+    /// In the order of the calls, in which they are told should all of them end at once.
+    pending: BTreeMap<u64, oneshot::Sender<End>>,
 }
 
 /// How a call ended.
@@ -57,7 +58,7 @@ impl Calls {
                 generation,
                 next: 0,
                 is_closed: false,
-                pending: HashMap::new(),
+                pending: BTreeMap::new(),
             }),
         })
     }
@@ -139,7 +140,7 @@ impl Calls {
     }
 }
 
-fn lose(lost: HashMap<u64, oneshot::Sender<End>>, why: &str) {
+fn lose(lost: BTreeMap<u64, oneshot::Sender<End>>, why: &str) {
     for pending in lost.into_values() {
         // A caller that is just leaving need not be told.
         let _ = pending.send(End::Lost(why.to_owned()));

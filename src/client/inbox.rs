@@ -15,6 +15,7 @@ use crate::durable::presence::{backoff, jitter, unless_stopped};
 use crate::durable::reply::{self, Answer};
 use crate::durable::{Presence, Session};
 use crate::env::{BoxFuture, Env};
+use crate::planted::{Bug, planted};
 use crate::store::{RetryPolicy, StoreError, StoreFuture, Transaction};
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -183,6 +184,12 @@ impl Reader {
                 }
             })
             .await?;
+        if planted(Bug::InboxWatchesLater) && matches!(looked.value, Look::Nothing(_)) {
+            let later = db.store().begin()?;
+            let watch = later.watch(&keys.reply_wake());
+            later.commit().await?;
+            return Ok(Look::Nothing(watch));
+        }
         Ok(looked.value)
     }
 

@@ -19,6 +19,7 @@ use super::unit::{Unit, check, kind_of, size_of};
 use crate::durable::queue::Pushes;
 use crate::durable::{Lane, Presence, Session, SessionError};
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::server::{CallError, CallErrorKind};
 use crate::store::Version;
 use futures_channel::oneshot;
@@ -210,6 +211,9 @@ impl Pusher {
         let instances: BTreeSet<&InstanceId> =
             units.iter().flatten().map(|push| &push.instance).collect();
         for instance in instances {
+            if planted(Bug::NotificationsLost) {
+                continue;
+            }
             local.pushed(instance, *version);
         }
     }

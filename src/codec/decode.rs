@@ -9,12 +9,14 @@ mod access;
 
 use self::access::{MapAccess, SeqAccess, Variant};
 use super::MAX_DEPTH;
+use super::collection::{self, Collections, Slot};
 use super::error::{CodecError, CodecErrorKind};
 use super::foreign::{Mark, Seen};
-use super::leaf::Value;
-use super::path::Step;
+use super::leaf::{Kind, Value};
+use super::path::{PathBuf, Step};
 use serde::de::{self, DeserializeOwned, Error as _, Unexpected, Visitor};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// How deep the deserializer recurses. What is stored is bounded by [`MAX_DEPTH`], and a level of it
 /// takes up to two calls. The rest is for wrappers that only the reading side has: a type may recurse
@@ -23,7 +25,16 @@ const MAX_CALLS: usize = 3 * MAX_DEPTH + 1;
 
 /// Reads a value, and notes what was ignored and what was buffered.
 pub(super) fn read<T: DeserializeOwned>(value: &Value<'_>) -> Result<(T, Seen), CodecError> {
+    let (value, seen, _) = read_collecting(value)?;
+    Ok((value, seen))
+}
+
+/// Reads a value, and gives also its collections as they are stored.
+pub(super) fn read_collecting<T: DeserializeOwned>(
+    value: &Value<'_>,
+) -> Result<(T, Seen, Collections), CodecError> {
     let seen = RefCell::new(Seen::default());
+    let found = RefCell::default();
     let decoded = T::deserialize(Decoder {
         value,
         frame: Frame {
@@ -33,10 +44,12 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value<'_>) -> Result<(T, Seen), 
             buffered: false,
             in_key: false,
             may_be_tagged: None,
+            may_collect: true,
         },
         seen: &seen,
+        found: &found,
     })?;
-    Ok((decoded, seen.into_inner()))
+    Ok((decoded, seen.into_inner(), found.into_inner()))
 }
 
 /// One level of the walk. Frames live on the stack and know their parents, so a path costs nothing
@@ -53,6 +66,8 @@ struct Frame<'f> {
     /// The names of the struct of two fields that this value is being read as, and of its first
     /// field: an adjacently tagged enum looks like one.
     may_be_tagged: Option<(&'static str, &'static str)>,
+    /// Whether this is the state, or a field of structs.
+    may_collect: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -87,6 +102,7 @@ impl<'f> Frame<'f> {
             buffered: self.buffered,
             in_key: self.in_key || matches!(place, Place::KeyItself { .. }),
             may_be_tagged: None,
+            may_collect: false,
         }
     }
 
@@ -107,6 +123,7 @@ struct Decoder<'f> {
     value: &'f Value<'f>,
     frame: Frame<'f>,
     seen: &'f RefCell<Seen>,
+    found: &'f RefCell<Collections>,
 }
 
 impl<'f> Decoder<'f> {
@@ -145,8 +162,9 @@ impl<'f> Decoder<'f> {
             Value::Str(value) => Unexpected::Str(value),
             Value::Bin(value) => Unexpected::Bytes(value),
             Value::Ext(..) => Unexpected::Other("an extension value"),
-            Value::Seq(_) | Value::Items(_) => Unexpected::Seq,
+            Value::Seq(_) | Value::Items(..) => Unexpected::Seq,
             Value::Map(_) | Value::Fields(..) => Unexpected::Map,
+            Value::Collection(_) => Unexpected::Other("a durable collection"),
         }
     }
 
@@ -165,10 +183,44 @@ impl<'f> Decoder<'f> {
             Value::F64(value) => visitor.visit_f64(*value),
             Value::Str(value) => visitor.visit_str(value),
             Value::Bin(value) => visitor.visit_bytes(value),
-            Value::Ext(..) => Err(CodecError::invalid_type(self.unexpected(), &visitor)),
-            Value::Seq(_) | Value::Items(_) => self.visit_items(visitor),
+            Value::Ext(..) | Value::Collection(_) => {
+                Err(CodecError::invalid_type(self.unexpected(), &visitor))
+            }
+            Value::Seq(_) | Value::Items(..) => self.visit_items(visitor),
             Value::Map(_) | Value::Fields(..) => self.visit_entries(visitor, false, None),
         }
+    }
+
+    /// A durable collection, from memory or from what is stored.
+    fn collection<'de, V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, CodecError> {
+        let indices = match self.value {
+            Value::Collection(collection) => {
+                collection::put(Slot::Given(Arc::clone(collection)));
+                let value = visitor.visit_unit();
+                collection::take();
+                return value;
+            }
+            Value::Fields(Kind::Map, _) => None,
+            Value::Items(_, indices) => Some(indices.iter().map(|index| index.to_vec()).collect()),
+            _ => {
+                self.frame.may_collect = false;
+                None
+            }
+        };
+        collection::put(match self.frame.may_collect {
+            true => Slot::Wanted(indices),
+            false => Slot::Empty,
+        });
+        self.frame.may_collect = false;
+        let value = visitor.visit_newtype_struct(self)?;
+        if let Slot::Given(collection) = collection::take() {
+            let mut path = PathBuf::default();
+            for step in self.frame.steps() {
+                path.push_step(&step);
+            }
+            self.found.borrow_mut().insert(path.to_path(), collection);
+        }
+        Ok(value)
     }
 
     fn visit_items<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
@@ -254,7 +306,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, CodecError> {
         let container = matches!(
             self.value,
-            Value::Seq(_) | Value::Items(_) | Value::Map(_) | Value::Fields(..)
+            Value::Seq(_) | Value::Items(..) | Value::Map(_) | Value::Fields(..)
         );
         if container && !self.frame.buffered && !self.frame.in_key {
             self.note(&self.frame, Mark::Buffered);
@@ -304,9 +356,12 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
+        if name == collection::NAME {
+            return self.collection(visitor);
+        }
         visitor.visit_newtype_struct(self.deeper()?)
     }
 

@@ -33,9 +33,17 @@ impl Change {
 /// much was in it; one whose kind changed (a map where a struct was) is cleared and written afresh.
 #[must_use]
 pub fn diff(base: &Leaves, new: &Leaves) -> Vec<Change> {
+    diff_of(base.iter(), new.iter())
+}
+
+/// As [`diff`], of leaves that come in the order of their paths.
+pub(super) fn diff_of<'l>(
+    base: impl Iterator<Item = (&'l Path, &'l Bytes)>,
+    new: impl Iterator<Item = (&'l Path, &'l Bytes)>,
+) -> Vec<Change> {
     let mut changes = Vec::new();
-    let mut old = base.iter().peekable();
-    let mut new = new.iter().peekable();
+    let mut old = base.peekable();
+    let mut new = new.peekable();
     loop {
         match (old.peek().copied(), new.peek().copied()) {
             (None, None) => return changes,

@@ -1,6 +1,7 @@
 //! From a value to [`Node`]s: the serde serializer.
 
 use super::MAX_DEPTH;
+use super::collection::{self, Slot};
 use super::error::{CodecError, CodecErrorKind};
 use super::leaf::Writer;
 use super::node::Node;
@@ -20,11 +21,22 @@ pub(super) struct Serialized {
 
 /// Serializes a value.
 pub(super) fn serialize<T: ?Sized + Serialize>(value: &T) -> Result<Serialized, CodecError> {
+    serialize_as(value, 0, false)
+}
+
+/// Serializes a value that stands `depth` levels below the state. `collect` says whether collections
+/// are to be found as such.
+pub(super) fn serialize_as<T: ?Sized + Serialize>(
+    value: &T,
+    depth: usize,
+    collect: bool,
+) -> Result<Serialized, CodecError> {
     let wide = Cell::new(false);
     let node = value.serialize(Encoder {
-        depth: 0,
+        depth,
         wide: &wide,
         typed: false,
+        collect,
     })?;
     Ok(Serialized {
         node,
@@ -33,11 +45,15 @@ pub(super) fn serialize<T: ?Sized + Serialize>(value: &T) -> Result<Serialized, 
 }
 
 /// What a value asks of a serializer, to be compared and never stored: each value says its type.
-pub(super) fn serialize_typed<T: ?Sized + Serialize>(value: &T) -> Result<Node, CodecError> {
+pub(super) fn serialize_typed<T: ?Sized + Serialize>(
+    value: &T,
+    collect: bool,
+) -> Result<Node, CodecError> {
     value.serialize(Encoder {
         depth: 0,
         wide: &Cell::new(false),
         typed: true,
+        collect,
     })
 }
 
@@ -47,9 +63,19 @@ struct Encoder<'c> {
     wide: &'c Cell<bool>,
     /// Whether each node is to say its type.
     typed: bool,
+    /// Whether a collection here is to be found as such.
+    collect: bool,
 }
 
 impl Encoder<'_> {
+    /// Of what has no path of its own for sure.
+    fn inner(self) -> Self {
+        Self {
+            collect: false,
+            ..self
+        }
+    }
+
     /// Wrappers that leave no trace in the encoding count too: a type can recurse through them.
     fn deeper(self) -> Result<Self, CodecError> {
         if self.depth >= MAX_DEPTH {
@@ -77,6 +103,19 @@ impl Encoder<'_> {
         Ok(Node::Packed(out.into_vec()))
     }
 
+    /// A durable collection, or the map or list that it is.
+    fn collection<T: ?Sized + Serialize>(self, value: &T) -> Result<Node, CodecError> {
+        collection::put(match self.collect {
+            true => Slot::Wanted(None),
+            false => Slot::Empty,
+        });
+        let node = value.serialize(self.inner());
+        match collection::take() {
+            Slot::Given(collection) => Ok(Node::Collection(collection)),
+            Slot::Wanted(_) | Slot::Empty => node,
+        }
+    }
+
     fn named(self, name: &'static str, node: Node) -> Node {
         if self.typed {
             return Node::Typed(name, Box::new(node));
@@ -87,7 +126,7 @@ impl Encoder<'_> {
     /// A variant with more than one datum is stored as two levels: its name and its data.
     fn inside(self, variant: Option<&'static str>) -> Result<Self, CodecError> {
         match variant {
-            Some(_) => self.deeper()?.deeper(),
+            Some(_) => self.inner().deeper()?.deeper(),
             None => self.deeper(),
         }
     }
@@ -190,6 +229,9 @@ impl<'c> ser::Serializer for Encoder<'c> {
         name: &'static str,
         value: &T,
     ) -> Result<Node, CodecError> {
+        if name == collection::NAME {
+            return self.collection(value);
+        }
         Ok(self.named(name, value.serialize(self.deeper()?)?))
     }
 
@@ -201,7 +243,7 @@ impl<'c> ser::Serializer for Encoder<'c> {
         value: &T,
     ) -> Result<Node, CodecError> {
         let data = value
-            .serialize(self.deeper()?)
+            .serialize(self.inner().deeper()?)
             .map_err(|error| error.at(variant.into()))?;
         Ok(self.named(name, Node::Variant(variant, Box::new(data))))
     }
@@ -234,7 +276,7 @@ impl<'c> ser::Serializer for Encoder<'c> {
 
     fn serialize_map(self, length: Option<usize>) -> Result<Entries<'c>, CodecError> {
         Ok(Entries {
-            encoder: self.deeper()?,
+            encoder: self.inner().deeper()?,
             entries: Vec::with_capacity(capacity(length.unwrap_or(0))),
             key: None,
             typed_key: None,
@@ -295,7 +337,7 @@ impl<'c> Items<'c> {
         length: usize,
     ) -> Result<Self, CodecError> {
         Ok(Self {
-            encoder: encoder.inside(variant)?,
+            encoder: encoder.inner().inside(variant)?,
             name,
             variant,
             shape,

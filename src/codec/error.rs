@@ -59,7 +59,7 @@ struct Inner {
 }
 
 impl CodecError {
-    pub(super) fn new(kind: CodecErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: CodecErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             message: message.into(),

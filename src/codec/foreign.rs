@@ -10,7 +10,7 @@ pub(super) use self::keep::carry_over;
 
 use self::keep::Keeper;
 use super::decode::{is_exact, read};
-use super::encode::serialize;
+use super::encode::serialize_as;
 use super::error::{CodecError, CodecErrorKind};
 use super::leaf::{self, Value};
 use super::node::Node;
@@ -116,7 +116,7 @@ impl Seen {
     }
 
     /// Forgets all places without a foreign value in them.
-    fn prune(&mut self) {
+    pub(super) fn prune(&mut self) {
         self.children.retain(|_, child| {
             child.prune();
             child.foreign || !child.children.is_empty()
@@ -138,6 +138,56 @@ impl Seen {
             let mut path = path.to_owned();
             step.render(&mut path);
             child.render(&path, out);
+        }
+    }
+
+    /// This without what was seen at some paths and below them.
+    pub(super) fn without(&self, paths: &[&[Step]]) -> Self {
+        let children = self.children.iter().filter_map(|(step, child)| {
+            let below: Vec<&[Step]> = paths
+                .iter()
+                .filter_map(|path| path.split_first())
+                .filter_map(|(first, rest)| (first == step).then_some(rest))
+                .collect();
+            let child = match below.iter().any(|rest| rest.is_empty()) {
+                true => return None,
+                false if below.is_empty() => child.clone(),
+                false => child.without(&below),
+            };
+            Some((step.clone(), child))
+        });
+        Self {
+            children: children.collect(),
+            foreign: self.foreign,
+            buffered: self.buffered,
+            flattened: self.flattened,
+            tag: self.tag.clone(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// What was seen at a path.
+    pub(super) fn at(&self, steps: &[Step]) -> Option<&Self> {
+        steps.iter().try_fold(self, |seen, step| seen.child(step))
+    }
+
+    /// Puts something else in the place of what was seen at a path. What was seen of the containers
+    /// above goes with the last foreign value in them.
+    pub(super) fn replace(&mut self, steps: &[Step], with: Option<Self>) {
+        let Some((first, rest)) = steps.split_first() else {
+            *self = with.unwrap_or_default();
+            return;
+        };
+        if with.is_none() && !self.children.contains_key(first) {
+            return;
+        }
+        let child = self.children.entry(first.clone()).or_default();
+        child.replace(rest, with);
+        if !child.foreign && child.children.is_empty() {
+            self.children.remove(first);
         }
     }
 
@@ -176,6 +226,7 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
     stored: &Value<'_>,
     value: &T,
     mut seen: Seen,
+    collect: bool,
 ) -> Result<Ignored, CodecError> {
     let buffers = seen.any_buffer();
     // That this value has no buffers says nothing about the next one.
@@ -189,7 +240,7 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
             return Ok(ignored(Seen::default()));
         }
     }
-    let written = serialize(value)?.node;
+    let written = serialize_as(value, 0, collect)?.node;
     if buffers {
         assert_exact(stored, &written)?;
         let mut missing = Seen::default();
@@ -199,7 +250,12 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
             missing.names(&mut names);
             let names: Vec<Step> = names.into_iter().collect();
             let print = fingerprint(&written);
-            keep_unread::<T>(stored, &print, &missing, &names, &mut seen);
+            let known = Known {
+                stored,
+                print,
+                collect,
+            };
+            keep_unread::<T>(&known, &missing, &names, &mut seen);
         }
     }
     forget_written(stored, &written, &mut seen);
@@ -286,14 +342,22 @@ fn unwritten(
     }
 }
 
+/// A stored value that is being looked into.
+struct Known<'k> {
+    stored: &'k Value<'k>,
+    /// That of what the type writes for it.
+    print: Vec<u8>,
+    /// Whether collections are found as such.
+    collect: bool,
+}
+
 /// Notes as foreign those of the missing values without which the stored value reads the same.
 ///
 /// What the type read under another name goes by this test, because without it the value differs or
 /// does not read at all. The names are tried together, and by halves where that fails, the largest
 /// groups first. What is undecided after [`MAX_TRIES`] is not foreign.
 fn keep_unread<T: Serialize + DeserializeOwned>(
-    stored: &Value<'_>,
-    print: &[u8],
+    known: &Known<'_>,
     missing: &Seen,
     names: &[Step],
     seen: &mut Seen,
@@ -304,10 +368,10 @@ fn keep_unread<T: Serialize + DeserializeOwned>(
             return;
         };
         let part = missing.only(&group.iter().collect());
-        let unread = read::<T>(&without(stored, &part))
-            .and_then(|(value, _)| serialize(&value))
-            .is_ok_and(|written| fingerprint(&written.node) == print);
-        if unread && stays_readable::<T>(stored, print, &part) {
+        let unread = read::<T>(&without(known.stored, &part))
+            .and_then(|(value, _)| serialize_as(&value, 0, known.collect))
+            .is_ok_and(|written| fingerprint(&written.node) == known.print);
+        if unread && stays_readable::<T>(known, &part) {
             seen.merge(part);
         } else if group.len() > 1 {
             let (left, right) = group.split_at(group.len() / 2);
@@ -318,19 +382,20 @@ fn keep_unread<T: Serialize + DeserializeOwned>(
 
 /// Whether the value that will be written, with these values kept in it, reads as the same again.
 /// (A second name of a field that has the default's value passes the other test, not this one.)
-fn stays_readable<T: Serialize + DeserializeOwned>(
-    stored: &Value<'_>,
-    print: &[u8],
-    part: &Seen,
-) -> bool {
+fn stays_readable<T: Serialize + DeserializeOwned>(known: &Known<'_>, part: &Seen) -> bool {
+    let Known {
+        stored,
+        print,
+        collect,
+    } = known;
     let again = || -> Result<bool, CodecError> {
         let (value, _) = read::<T>(stored)?;
-        let mut node = serialize(&value)?.node;
+        let mut node = serialize_as(&value, 0, *collect)?.node;
         let before = node.clone();
         Keeper::of_the_same(&|_| true).keep(&mut node, Some(&before), stored, part, false);
         let leaves = super::Leaves::from_node(node, &super::Leaves::new());
         let (value, _) = read::<T>(&leaves.to_value()?)?;
-        Ok(fingerprint(&serialize(&value)?.node) == print)
+        Ok(fingerprint(&serialize_as(&value, 0, *collect)?.node) == *print)
     };
     again().unwrap_or(false)
 }
@@ -361,7 +426,7 @@ pub(super) fn fingerprint(node: &Node) -> Vec<u8> {
             Node::Variant(name, data) => Node::Variant(name, Box::new(sorted(data))),
             Node::Typed(name, data) => Node::Typed(name, Box::new(sorted(data))),
             Node::Entry(entry) => Node::Entry(Box::new((entry.0.clone(), sorted(&entry.1)))),
-            Node::Packed(_) | Node::Char(_) => node.clone(),
+            Node::Packed(_) | Node::Char(_) | Node::Collection(_) => node.clone(),
         }
     }
     sorted(node).into_packed()
@@ -374,7 +439,7 @@ fn children<'v, 'a>(value: &'v Value<'a>) -> Vec<(Step, &'v Value<'a>)> {
             .iter()
             .map(|(key, value)| (key.to_step(), value))
             .collect(),
-        Value::Items(items) => items
+        Value::Items(items, _) => items
             .iter()
             .map(|(id, item)| (Step::from(id.as_ref()), item))
             .collect(),
@@ -415,11 +480,12 @@ fn without<'a>(value: &Value<'a>, seen: &Seen) -> Value<'a> {
                     .collect(),
             )
         }
-        Value::Items(items) => Value::Items(
+        Value::Items(items, indices) => Value::Items(
             items
                 .iter()
                 .map(|(id, value)| (id.clone(), item(Step::from(id.as_ref()), value)))
                 .collect(),
+            indices.clone(),
         ),
         other => other.clone(),
     }

@@ -94,6 +94,25 @@ pub(super) fn assign(old: &[Option<&[u8]>]) -> Vec<Vec<u8>> {
     })
 }
 
+/// The indices of a new list.
+pub(crate) fn fresh(count: usize) -> Vec<Vec<u8>> {
+    assign(&vec![None; count])
+}
+
+/// An index between two neighbours, of which either may be missing. None if it would be too long.
+pub(crate) fn between_two(left: Option<&[u8]>, right: Option<&[u8]>) -> Option<Vec<u8>> {
+    let mut neighbours = Vec::with_capacity(3);
+    neighbours.extend(left.map(Some));
+    neighbours.push(None);
+    neighbours.extend(right.map(Some));
+    let mut indices = assign(&neighbours);
+    let kept = |(old, new): (&Option<&[u8]>, &Vec<u8>)| old.is_none_or(|old| old == new);
+    if !neighbours.iter().zip(&indices).all(kept) {
+        return None;
+    }
+    Some(indices.swap_remove(usize::from(left.is_some())))
+}
+
 /// Marks a longest subsequence whose indices increase strictly (patience sorting).
 fn longest_increasing(indices: &[Option<Index>]) -> Vec<bool> {
     // Of each length, the position at which the subsequence with the smallest end ends.

@@ -4,12 +4,14 @@
 //! have equal bytes, which is what the diff compares.
 
 use super::MAX_DEPTH;
+use super::collection::Collection;
 use super::error::{CodecError, CodecErrorKind};
 use super::path::{PathInt, Step};
 use rmp::Marker;
 use rmp::encode::{self, ByteBuf};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Extension types for what MessagePack's integers do not hold, 16 bytes big-endian.
 const EXT_I128: i8 = 1;
@@ -18,7 +20,7 @@ pub(super) const NIL: u8 = 0xc0;
 
 /// What kind of container a marker stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Struct,
     Map,
     List,
@@ -44,7 +46,10 @@ pub(super) enum Value<'a> {
     /// A struct or a map whose entries are leaves of their own.
     Fields(Kind, Vec<(Value<'a>, Value<'a>)>),
     /// A list whose items are leaves of their own, with their ids, in the list's order.
-    Items(Vec<(Cow<'a, str>, Value<'a>)>),
+    /// Beside them where they stand.
+    Items(Vec<(Cow<'a, str>, Value<'a>)>, Vec<&'a [u8]>),
+    /// A durable collection as it is in memory, in place of what is stored.
+    Collection(&'a Arc<dyn Collection>),
 }
 
 impl Value<'_> {
@@ -150,7 +155,9 @@ impl Writer {
                 self.array(items.len());
                 items.iter().for_each(|item| self.value(item));
             }
-            Value::Items(items) => {
+            // It has a path, and is never part of a leaf.
+            Value::Collection(_) => self.nil(),
+            Value::Items(items, _) => {
                 self.array(items.len());
                 items.iter().for_each(|(_, item)| self.value(item));
             }

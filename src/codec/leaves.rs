@@ -1,6 +1,7 @@
 //! The leaves of a state: how containers become markers and sub-paths, and back.
 
 use super::MAX_DEPTH;
+use super::collection::{Collection, Collections};
 use super::diff::Change;
 use super::error::{CodecError, CodecErrorKind};
 use super::index;
@@ -9,8 +10,9 @@ use super::node::Node;
 use super::path::{Path, PathBuf, PathElement, Step};
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, btree_map};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// The first byte of a marker: the one that begins no MessagePack value.
 const MARKER: u8 = 0xc1;
@@ -18,8 +20,22 @@ const MARKER: u8 = 0xc1;
 /// The leaves of a state, in the order of their paths.
 ///
 /// Collect what a store holds into it, or [encode](super::encode) a state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Leaves(BTreeMap<Path, Bytes>);
+#[derive(Debug, Clone, Default)]
+pub struct Leaves {
+    leaves: BTreeMap<Path, Bytes>,
+    /// The durable collections among them, as they are in memory. What such a collection has is
+    /// stored under its path, whether the leaves are here or not.
+    collections: Collections,
+}
+
+/// The same leaves; what they are in memory is no difference.
+impl PartialEq for Leaves {
+    fn eq(&self, other: &Self) -> bool {
+        self.leaves == other.leaves
+    }
+}
+
+impl Eq for Leaves {}
 
 impl Leaves {
     /// No leaves: the base of a state that was never written.
@@ -30,57 +46,82 @@ impl Leaves {
 
     /// Adds a leaf, or replaces its bytes.
     pub fn insert(&mut self, path: Path, bytes: Bytes) {
-        self.0.insert(path, bytes);
+        self.collections.clear();
+        self.leaves.insert(path, bytes);
     }
 
     /// The bytes of a leaf.
     #[must_use]
     pub fn get(&self, path: &Path) -> Option<&Bytes> {
-        self.0.get(path)
+        self.leaves.get(path)
     }
 
     /// All leaves, in the order of their paths.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &Bytes)> {
-        self.0.iter()
+        self.leaves.iter()
     }
 
     /// How many leaves there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.leaves.len()
     }
 
     /// Whether there is no leaf, and so no state.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.leaves.is_empty()
     }
 
     /// Applies changes in their order, as a store would.
     pub fn apply(&mut self, changes: &[Change]) {
+        self.collections.clear();
         for change in changes {
             match change {
                 Change::Set(path, bytes) => {
-                    self.0.insert(path.clone(), bytes.clone());
+                    self.leaves.insert(path.clone(), bytes.clone());
                 }
                 Change::Clear(path) => {
-                    self.0.remove(path);
+                    self.leaves.remove(path);
                 }
                 Change::ClearTree(root) => {
-                    let from = (Bound::Included(root), Bound::Unbounded);
-                    let tree: Vec<Path> = self
-                        .0
-                        .range::<Path, _>(from)
-                        .map(|(path, _)| path)
-                        .take_while(|path| root.contains(path))
-                        .cloned()
-                        .collect();
+                    let tree = self.tree(root).map(|(path, _)| path);
+                    let tree: Vec<Path> = tree.cloned().collect();
                     for path in &tree {
-                        self.0.remove(path);
+                        self.leaves.remove(path);
                     }
                 }
             }
         }
+    }
+
+    /// The leaves at and below a path.
+    pub(super) fn tree(&self, root: &Path) -> impl Iterator<Item = (&Path, &Bytes)> {
+        let from = (Bound::Included(root), Bound::Unbounded);
+        let tree = self.leaves.range::<Path, _>(from);
+        tree.take_while(|(path, _)| root.contains(path))
+    }
+
+    /// The leaves without those below some containers, whose own they are with.
+    pub(super) fn outside<'l, 's>(&'l self, skip: &'s [&'s Path]) -> Outside<'l, 's> {
+        Outside {
+            all: &self.leaves,
+            rest: self.leaves.range::<Path, _>(..),
+            skip,
+        }
+    }
+
+    pub(super) fn has_collections(&self) -> bool {
+        !self.collections.is_empty()
+    }
+
+    pub(super) fn collections(&self) -> &Collections {
+        &self.collections
+    }
+
+    /// Says which durable collections the leaves are those of.
+    pub(super) fn set_collections(&mut self, collections: Collections) {
+        self.collections = collections;
     }
 
     /// The leaves of a value. Lists keep the order that `base` has stored as far as they can.
@@ -89,14 +130,28 @@ impl Leaves {
             base,
             path: PathBuf::default(),
             leaves: Vec::new(),
+            collections: Collections::new(),
         };
         walk.place(node, &[]);
-        Self(walk.leaves.into_iter().collect())
+        Self {
+            leaves: walk.leaves.into_iter().collect(),
+            collections: walk.collections,
+        }
     }
 
-    /// The value that the leaves hold.
+    /// The value that the leaves hold, with its collections as they are in memory.
     pub(super) fn to_value(&self) -> Result<Value<'_>, CodecError> {
-        let leaves: Vec<Leaf<'_>> = self.iter().collect();
+        self.value(&self.collections)
+    }
+
+    /// The value that the leaves hold, all of it from them.
+    pub(super) fn to_whole_value(&self) -> Result<Value<'_>, CodecError> {
+        self.value(NO_COLLECTIONS)
+    }
+
+    fn value<'l>(&'l self, collections: &'l Collections) -> Result<Value<'l>, CodecError> {
+        let skip: Vec<&Path> = collections.keys().collect();
+        let leaves: Vec<Leaf<'_>> = self.outside(&skip).collect();
         let Some((first, below)) = leaves.split_first() else {
             return Err(CodecError::new(
                 CodecErrorKind::Missing,
@@ -106,7 +161,7 @@ impl Leaves {
         if *first.0 != Path::root() {
             return Err(corrupt("there is no leaf at the root", first.0));
         }
-        match value_of(*first, below, MAX_DEPTH)? {
+        match value_of(*first, below, MAX_DEPTH, collections)? {
             (value, []) => Ok(value),
             _ => Err(corrupt("an item's index outside a list", first.0)),
         }
@@ -114,12 +169,10 @@ impl Leaves {
 
     /// The value that the leaves at and below `root` hold.
     pub(super) fn to_value_at(&self, root: &Path) -> Result<Value<'_>, CodecError> {
-        let from = (Bound::Included(root), Bound::Unbounded);
-        let tree = self.0.range::<Path, _>(from);
-        let leaves: Vec<Leaf<'_>> = tree.take_while(|(path, _)| root.contains(path)).collect();
+        let leaves: Vec<Leaf<'_>> = self.tree(root).collect();
         match leaves.split_first() {
             Some((first, below)) if first.0 == root => {
-                value_of(*first, below, MAX_DEPTH).map(|(value, _)| value)
+                value_of(*first, below, MAX_DEPTH, NO_COLLECTIONS).map(|(value, _)| value)
             }
             _ => Err(
                 CodecError::new(CodecErrorKind::Missing, "no leaf is stored here").at_path(root),
@@ -130,16 +183,62 @@ impl Leaves {
 
 impl FromIterator<(Path, Bytes)> for Leaves {
     fn from_iter<I: IntoIterator<Item = (Path, Bytes)>>(leaves: I) -> Self {
-        Self(leaves.into_iter().collect())
+        Self {
+            leaves: leaves.into_iter().collect(),
+            collections: Collections::new(),
+        }
     }
 }
 
 impl IntoIterator for Leaves {
     type Item = (Path, Bytes);
-    type IntoIter = std::collections::btree_map::IntoIter<Path, Bytes>;
+    type IntoIter = btree_map::IntoIter<Path, Bytes>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.leaves.into_iter()
+    }
+}
+
+/// Leaves without those below some containers.
+pub(super) struct Outside<'l, 's> {
+    all: &'l BTreeMap<Path, Bytes>,
+    rest: btree_map::Range<'l, Path, Bytes>,
+    /// The containers, in order.
+    skip: &'s [&'s Path],
+}
+
+impl<'l> Iterator for Outside<'l, '_> {
+    type Item = (&'l Path, &'l Bytes);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let leaf = self.rest.next()?;
+        while let Some((first, others)) = self.skip.split_first()
+            && *first <= leaf.0
+        {
+            self.skip = others;
+            if *first == leaf.0 {
+                self.rest = self.all.range(leaf.0.end()..);
+            }
+        }
+        Some(leaf)
+    }
+}
+
+static NO_COLLECTIONS: &Collections = &Collections::new();
+
+/// The index in an item's marker.
+pub(super) fn index_of(leaf: &[u8]) -> &[u8] {
+    match read_marker(leaf) {
+        Some(Ok((_, index))) => index,
+        _ => &[],
+    }
+}
+
+/// The marker of an item with another index, or with none; what is no marker stays.
+pub(super) fn with_index(leaf: &Bytes, index: &[u8]) -> Bytes {
+    match kind_of(leaf) {
+        Some(kind) => marker(kind, index),
+        None => leaf.clone(),
     }
 }
 
@@ -179,6 +278,7 @@ struct Walk<'b> {
     base: &'b Leaves,
     path: PathBuf,
     leaves: Vec<(Path, Bytes)>,
+    collections: Collections,
 }
 
 impl Walk<'_> {
@@ -214,8 +314,15 @@ impl Walk<'_> {
                 }
                 None => self.leaf(Node::List(items)),
             },
+            Node::Collection(collection) => self.collection(collection, index),
             opaque => self.leaf(opaque),
         }
+    }
+
+    /// The marker alone. What the collection has is encoded entry by entry.
+    fn collection(&mut self, collection: Arc<dyn Collection>, index: &[u8]) {
+        self.mark(collection.kind(), index);
+        self.collections.insert(self.path.to_path(), collection);
     }
 
     fn below(&mut self, element: &PathElement<'_>, node: Node, index: &[u8]) {
@@ -273,7 +380,11 @@ fn value_of<'a>(
     (path, bytes): Leaf<'a>,
     below: &[Leaf<'a>],
     depth: usize,
+    collections: &'a Collections,
 ) -> Result<(Value<'a>, &'a [u8]), CodecError> {
+    if let Some(collection) = collections.get(path) {
+        return Ok((Value::Collection(collection), &[]));
+    }
     let Some(marker) = read_marker(bytes) else {
         if let Some((orphan, _)) = below.first() {
             return Err(corrupt("a leaf lies below a value", orphan));
@@ -297,7 +408,7 @@ fn value_of<'a>(
             .ok_or_else(|| corrupt("the container of this leaf has no marker", child))?;
         let end = others.partition_point(|(path, _)| child.contains(path));
         let (inside, next) = others.split_at_checked(end).unwrap_or((others, &[]));
-        let (value, index) = value_of(*first, inside, depth)?;
+        let (value, index) = value_of(*first, inside, depth, collections)?;
         entries.push((element, child, value, index));
         rest = next;
     }
@@ -328,9 +439,10 @@ fn fields<'a>(kind: Kind, children: Vec<Child<'a>>) -> Result<Value<'a>, CodecEr
     Ok(Value::Fields(kind, entries))
 }
 
-fn items(mut children: Vec<Child<'_>>) -> Result<Value<'_>, CodecError> {
+fn items<'a>(mut children: Vec<Child<'a>>) -> Result<Value<'a>, CodecError> {
     children.sort_by_key(|(.., index)| *index);
-    let mut items: Vec<(Cow<'_, str>, Value<'_>)> = Vec::with_capacity(children.len());
+    let mut items: Vec<(Cow<'a, str>, Value<'a>)> = Vec::with_capacity(children.len());
+    let mut indices: Vec<&'a [u8]> = Vec::with_capacity(children.len());
     let mut last: &[u8] = &[];
     for (element, path, value, index) in children {
         if !index::is_valid(index) {
@@ -341,9 +453,12 @@ fn items(mut children: Vec<Child<'_>>) -> Result<Value<'_>, CodecError> {
         }
         last = index;
         match element {
-            PathElement::Str(id) => items.push((id, value)),
+            PathElement::Str(id) => {
+                items.push((id, value));
+                indices.push(index);
+            }
             PathElement::Int(_) => return Err(corrupt("an item's id is a number", path)),
         }
     }
-    Ok(Value::Items(items))
+    Ok(Value::Items(items, indices))
 }

@@ -109,18 +109,20 @@
 //! - A flattened `None` of a map, or of a struct whose fields are all skipped, is read as `Some` of an
 //!   empty one: serde writes nothing in both cases, and does not say which. Flatten the map itself.
 
+pub(crate) mod collection;
 mod decode;
 mod diff;
 mod encode;
 mod error;
 mod faithful;
 mod foreign;
-mod index;
-mod leaf;
+pub(crate) mod index;
+pub(crate) mod leaf;
 mod leaves;
 mod node;
 mod path;
 mod probe;
+mod update;
 mod value;
 
 pub use diff::{Change, diff};
@@ -128,6 +130,7 @@ pub use error::{CodecError, CodecErrorKind};
 pub use foreign::Ignored;
 pub use leaves::Leaves;
 pub use path::{Path, PathElement, PathInt};
+pub(crate) use update::{Update, assert_element, load, restore, update};
 pub use value::Value;
 
 use bytes::Bytes;
@@ -173,8 +176,38 @@ pub fn encode<T: Serialize + DeserializeOwned>(
     base: &Leaves,
     ignored: &Ignored,
 ) -> Result<Encoded, CodecError> {
-    let encode::Serialized { node, wide } = encode::serialize(value)?;
-    let buffers = ignored.buffers.unwrap_or_else(probe::may_buffer::<T>);
+    let buffers = ignored.buffers;
+    let buffers = buffers.unwrap_or_else(probe::may_buffer::<T>);
+    finish(value, encode::serialize(value)?, base, ignored, buffers)
+}
+
+/// An entry of a durable collection, as a state that stands `depth` levels below the whole one.
+pub(crate) fn encode_entry<T: Serialize + DeserializeOwned>(
+    entry: &T,
+    base: &Leaves,
+    ignored: &Ignored,
+    depth: usize,
+    buffers: bool,
+) -> Result<Encoded, CodecError> {
+    let serialized = encode::serialize_as(entry, depth, false)?;
+    finish(entry, serialized, base, ignored, buffers)
+}
+
+/// Whether values of this type are read through a buffer of serde's, so that each that is written
+/// has to be looked at.
+pub(crate) fn may_buffer<T: DeserializeOwned>() -> bool {
+    probe::may_buffer::<T>()
+}
+
+/// The leaves of a serialized value.
+fn finish<T: Serialize + DeserializeOwned>(
+    value: &T,
+    serialized: encode::Serialized,
+    base: &Leaves,
+    ignored: &Ignored,
+    buffers: bool,
+) -> Result<Encoded, CodecError> {
+    let encode::Serialized { node, wide } = serialized;
     if ignored.is_empty() {
         let leaves = Leaves::from_node(node, base);
         // Behind one of serde's buffers a value may be read as another one, and a 128-bit integer
@@ -190,11 +223,17 @@ pub fn encode<T: Serialize + DeserializeOwned>(
     }
     let leaves = foreign::carry_over(value, node, base, ignored, buffers || wide)?;
     // What was carried over may lie at other places now.
-    let mut ignored = decode::<T>(&leaves)
-        .map_err(|error| error.with_kind(CodecErrorKind::Refused))?
-        .ignored;
+    let mut ignored =
+        ignored_in::<T>(&leaves).map_err(|error| error.with_kind(CodecErrorKind::Refused))?;
     ignored.buffers = Some(buffers);
     Ok(Encoded { leaves, ignored })
+}
+
+/// What of the leaves the type does not know, outside durable collections in memory.
+fn ignored_in<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Ignored, CodecError> {
+    let stored = leaves.to_value()?;
+    let (value, seen) = decode::read::<T>(&stored)?;
+    foreign::find(&stored, &value, seen, leaves.has_collections())
 }
 
 /// The state that leaves hold.
@@ -206,9 +245,9 @@ pub fn encode<T: Serialize + DeserializeOwned>(
 /// [`TooDeep`](CodecErrorKind::TooDeep) if they do not fit the type. Never panics, whatever the
 /// bytes, as long as the type's own code does not.
 pub fn decode<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Decoded<T>, CodecError> {
-    let stored = leaves.to_value()?;
+    let stored = leaves.to_whole_value()?;
     let (value, seen) = decode::read::<T>(&stored)?;
-    let ignored = foreign::find(&stored, &value, seen)?;
+    let ignored = foreign::find(&stored, &value, seen, false)?;
     Ok(Decoded { value, ignored })
 }
 

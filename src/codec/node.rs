@@ -1,9 +1,11 @@
 //! A value on its way to its leaves: what the serializer builds, before it is known which containers
 //! are sub-paths and which are one leaf.
 
+use super::collection::Collection;
 use super::leaf::{self, Kind, NIL, Value, Writer};
 use super::path::Step;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A serialized value. Fields and entries are sorted, without duplicates.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub(super) enum Node {
     Typed(&'static str, Box<Node>),
     /// A map's value together with its key, which says its type: to be compared and never stored.
     Entry(Box<(Node, Node)>),
+    /// A durable collection. Only where it has a path of its own.
+    Collection(Arc<dyn Collection>),
 }
 
 impl Node {
@@ -152,7 +156,7 @@ impl Node {
                     char_keys: false,
                 }
             }
-            Value::Items(items) => Self::List(
+            Value::Items(items, _) => Self::List(
                 items
                     .iter()
                     .map(|(_, item)| Self::from_stored(item))
@@ -207,6 +211,8 @@ impl Node {
                 entry.0.write(out);
                 entry.1.write(out);
             }
+            // It has a path, and is never part of a leaf.
+            Self::Collection(..) => out.nil(),
         }
     }
 }

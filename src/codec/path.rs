@@ -145,6 +145,22 @@ impl Path {
         longer.to_path()
     }
 
+    /// The path that leads from here where `other` leads from the root.
+    pub(super) fn join(&self, other: &Self) -> Self {
+        Self([&*self.0, &*other.0].concat().into())
+    }
+
+    /// The path that leads to `other` from here, if that lies here or below.
+    pub(super) fn strip(&self, other: &Self) -> Option<Self> {
+        let rest = other.0.strip_prefix(&*self.0)?;
+        (rest.first() != Some(&ESCAPE)).then(|| Self(rest.into()))
+    }
+
+    /// Behind all paths that lie below this one, and before all others that follow. No path itself.
+    pub(super) fn end(&self) -> Self {
+        Self([&*self.0, &[ESCAPE]].concat().into())
+    }
+
     /// Whether `other` is this path or lies below it.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
@@ -200,6 +216,15 @@ impl PathBuf {
         match element {
             PathElement::Str(text) => self.push_str(text),
             PathElement::Int(number) => self.push_int(*number),
+        }
+    }
+
+    /// Adds a step; one that no path has is left out.
+    pub(super) fn push_step(&mut self, step: &Step) {
+        match step {
+            Step::Str(name) => self.push_str(name),
+            Step::Int(number) => self.push_int(*number),
+            Step::Other(_) | Step::Index(_) => {}
         }
     }
 

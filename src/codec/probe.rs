@@ -21,6 +21,15 @@ const MAX_CALLS: usize = 256;
 /// Whether values of this type, or parts of them, may be read from a buffer: below flattened fields
 /// and in internally tagged, adjacently tagged or untagged enums.
 pub(super) fn may_buffer<T: DeserializeOwned>() -> bool {
+    survey::<T>(false)
+}
+
+/// The same of all but the entries of durable collections that are found as such.
+pub(super) fn may_buffer_outside<T: DeserializeOwned>() -> bool {
+    survey::<T>(true)
+}
+
+fn survey<T: DeserializeOwned>(collect: bool) -> bool {
     let survey = Survey::default();
     for _ in 0..MAX_ROUTES {
         survey.at.set(0);
@@ -29,6 +38,7 @@ pub(super) fn may_buffer<T: DeserializeOwned>() -> bool {
             survey: &survey,
             depth: 0,
             passing: false,
+            collect,
         });
         if survey.found.get() {
             return true;
@@ -48,7 +58,7 @@ struct Survey {
     /// How many of them were taken in this call.
     at: Cell<usize>,
     /// Where each type was met first. It is looked at there only.
-    met: RefCell<HashMap<&'static str, Vec<usize>>>,
+    met: RefCell<HashMap<(&'static str, bool), Vec<usize>>>,
     found: Cell<bool>,
 }
 
@@ -80,7 +90,7 @@ impl Survey {
     }
 
     /// Whether the type with this visitor is to be looked at here.
-    fn enter(&self, visitor: &'static str) -> bool {
+    fn enter(&self, visitor: (&'static str, bool)) -> bool {
         let here: Vec<usize> = {
             let route = self.route.borrow();
             route
@@ -103,6 +113,8 @@ struct Probe<'s> {
     depth: usize,
     /// Only a value is wanted, of as few parts as will do, to get past it.
     passing: bool,
+    /// Whether a durable collection here is found as such.
+    collect: bool,
 }
 
 fn seen_enough() -> CodecError {
@@ -120,6 +132,13 @@ impl Probe<'_> {
         })
     }
 
+    fn inner(self) -> Self {
+        Self {
+            collect: false,
+            ..self
+        }
+    }
+
     fn to_pass(self) -> Self {
         Self {
             passing: true,
@@ -134,7 +153,7 @@ impl Probe<'_> {
     }
 
     fn enter<V>(self) -> Result<Self, CodecError> {
-        if !self.passing && !self.survey.enter(type_name::<V>()) {
+        if !self.passing && !self.survey.enter((type_name::<V>(), self.collect)) {
             return Err(seen_enough());
         }
         self.deeper()
@@ -246,15 +265,19 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
+        // The entries of a durable collection are states of their own.
+        if name == super::collection::NAME && self.collect && !self.passing {
+            return Err(seen_enough());
+        }
         visitor.visit_newtype_struct(self.enter::<V>()?)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         visitor.visit_seq(Items {
-            probe: self.deeper()?,
+            probe: self.inner().deeper()?,
             next: 0,
             length: usize::from(!self.passing),
             last: 0,
@@ -266,7 +289,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        self.deeper()?.tuple(length, visitor)
+        self.inner().deeper()?.tuple(length, visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -275,11 +298,11 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        self.enter::<V>()?.tuple(length, visitor)
+        self.inner().enter::<V>()?.tuple(length, visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        let probe = self.deeper()?;
+        let probe = self.inner().deeper()?;
         let mut entry = Entry {
             probe,
             into_key: !self.passing && self.survey.choose(2) == 0,
@@ -308,7 +331,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        let probe = self.enter::<V>()?;
+        let probe = self.inner().enter::<V>()?;
         let chosen = match (self.passing, variants.len()) {
             (true, _) | (_, 0) => 0,
             (false, count) => self.survey.choose(count),

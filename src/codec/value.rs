@@ -113,7 +113,7 @@ impl Value {
     /// [`Missing`](CodecErrorKind::Missing) if there are none, [`Corrupt`](CodecErrorKind::Corrupt)
     /// if they are nothing the codec writes.
     pub fn from_leaves(leaves: &Leaves) -> Result<Self, CodecError> {
-        leaves.to_value().map(Self::from)
+        leaves.to_whole_value().map(Self::from)
     }
 
     /// The part of a state that lies at `path`. Only the leaves at and below it are looked at.
@@ -256,7 +256,9 @@ impl From<Stored<'_>> for Value {
             Stored::Bin(value) => Self::Bytes(value.to_vec()),
             Stored::Ext(code, value) => Self::Ext(code, value.to_vec()),
             Stored::Seq(items) => Self::Array(items.into_iter().map(Self::from).collect()),
-            Stored::Items(items) => {
+            // A whole value has none.
+            Stored::Collection(_) => Self::Nil,
+            Stored::Items(items, _) => {
                 Self::Array(items.into_iter().map(|(_, item)| item.into()).collect())
             }
             Stored::Map(entries) | Stored::Fields(_, entries) => Self::Map(

@@ -14,10 +14,12 @@ use super::view::{View, Window};
 use crate::durable::Namespace;
 use crate::durable::keys::InstanceKeys;
 use crate::env::BoxFuture;
+use crate::planted::{Bug, planted};
 use crate::store::{StoreError, Tx, Version};
 use futures_util::future::{MaybeDone, maybe_done, select};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the reads are good for: less than the five seconds that a store can read back.
@@ -43,8 +45,15 @@ impl Ahead {
         now: Duration,
     ) -> Option<Self> {
         let tx = namespace.database().store().begin().ok()?;
-        tx.set_read_version(version);
-        let view: BoxFuture<'static, _> = Box::pin(View::read(&tx, namespace, keys, window));
+        let reader = match planted(Bug::ChainedUnread) {
+            true => namespace.database().store().begin().ok()?,
+            false => Arc::clone(&tx),
+        };
+        reader.set_read_version(version);
+        if planted(Bug::ChainedUnread) {
+            tx.set_read_version(version);
+        }
+        let view: BoxFuture<'static, _> = Box::pin(View::read(&reader, namespace, keys, window));
         Some(Self {
             tx,
             view: Box::pin(maybe_done(view)),

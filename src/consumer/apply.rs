@@ -7,10 +7,11 @@
 //!   committed leaves by running the messages before it once more.
 //! - *The order is the order of the jobs.* A batch is always a prefix of them.
 
-use crate::codec::{self, Change, Encoded, Ignored, Leaves};
+use crate::codec::{self, Ignored, Leaves, Update};
 use crate::durable::{Answer, CallId, Message};
 use crate::env::Env;
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::server::{Activation, Failure, FailureKind, Outgoing};
 use crate::server::{Applied, Behaviour, Decided, Effect, Facts, Held, Route};
 use crate::store::Stamp;
@@ -105,13 +106,6 @@ pub(super) struct Batch {
     pub(super) state: Option<Held>,
 }
 
-/// The state as it is to be stored.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) encoded: Encoded,
-    pub(super) changes: Vec<Change>,
-}
-
 /// One run over a batch.
 pub(super) struct Run<'a> {
     pub(super) behaviour: &'a dyn Behaviour,
@@ -166,7 +160,7 @@ impl Run<'_> {
             match self.one(&mut state, job) {
                 Went::Done(result, ended) => {
                     bytes += result.bytes();
-                    let undo = result.rejected;
+                    let undo = result.rejected && !planted(Bug::RejectedStateKept);
                     done.push(result);
                     if undo {
                         state = self.again(jobs, &mut done)?;
@@ -174,6 +168,9 @@ impl Run<'_> {
                     if let Some(ended) = ended {
                         break ended;
                     }
+                }
+                Went::Failed(error) if planted(Bug::PartialStateKept) => {
+                    break Ended::Failed(error);
                 }
                 Went::Failed(error) => {
                     state = self.again(jobs, &mut done)?;
@@ -189,21 +186,18 @@ impl Run<'_> {
         Ok(Batch { done, ended, state })
     }
 
-    /// The state as it is to be stored, and the changes against what is stored.
+    /// What is to be written to store the state.
     ///
     /// # Errors
     ///
     /// A state that the codec refuses.
-    pub(super) fn encode(&self, state: &Held) -> Result<Stored, codec::CodecError> {
-        let encoded = self
-            .behaviour
-            .encode(state, &self.base.leaves, &self.base.ignored)?;
-        let changes = codec::diff(&self.base.leaves, &encoded.leaves);
-        Ok(Stored { encoded, changes })
+    pub(super) fn encode(&self, state: &Held) -> Result<Update, codec::CodecError> {
+        self.behaviour
+            .encode(state, &self.base.leaves, &self.base.ignored)
     }
 
     fn load(&self) -> Result<Held, codec::CodecError> {
-        Ok(self.behaviour.decode(&self.base.leaves)?.0)
+        self.behaviour.restore(&self.base.leaves)
     }
 
     /// The state after the messages of `done`, from the committed leaves.

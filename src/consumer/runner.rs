@@ -165,8 +165,8 @@ impl LockedRun {
                 Arc::new(loaded.await.map_err(Failure::from)?.value)
             }
         };
-        let decoded = self.kind.behaviour.decode(&leaves);
-        decoded.map(|(state, _)| state).map_err(Failure::from)
+        let restored = self.kind.behaviour.restore(&leaves);
+        restored.map_err(Failure::from)
     }
 
     /// Leaves the lock to whoever comes next, at once instead of after a lease.

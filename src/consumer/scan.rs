@@ -9,6 +9,7 @@
 use super::Consumer;
 use super::slots::Look;
 use crate::durable::ready;
+use crate::planted::{Bug, planted};
 use crate::store::{KeyRange, StoreError, StoreFuture, TransactionExt, Version};
 use bytes::Bytes;
 use futures_util::future::{Either, select, try_join};
@@ -96,6 +97,10 @@ impl Consumer {
         if round.began_any || !is_unchanged {
             return Ok(Page::Busy);
         }
+        let tx = match planted(Bug::ScanWatchesLater) {
+            true => namespace.database().store().begin()?,
+            false => tx,
+        };
         let watch = tx.watch(&key);
         tx.commit().await?;
         Ok(Page::Quiet(watch))

@@ -8,6 +8,7 @@
 //! - *No wake-up is lost.* A look at an instance that has a worker sets its flag, and a worker gives
 //!   the memory back only together with the decision that the flag is down and nothing waits.
 
+use super::claims::Claimers;
 use super::plan::{LockSeen, Parked};
 use super::turn::{Cache, Closing, Mark};
 use crate::id::InstanceId;
@@ -31,6 +32,7 @@ pub(super) struct Memory {
     /// The token of the lock under which a message runs in this process.
     pub(super) holding: Option<CommitStamp>,
     pub(super) lock_seen: Option<LockSeen>,
+    pub(super) claimers: Claimers,
     /// The failure whose back-off is being waited for, and since when.
     pub(super) waiting_for: Option<(Stamp, u32, Duration)>,
     pub(super) single: bool,
@@ -405,7 +407,10 @@ impl Slots {
         self.waiting.clear();
         let mut inline = Vec::new();
         let mut states = Vec::new();
-        for (instance, slot) in &mut self.slots {
+        // In an order of its own: what follows is the same however the table is laid out.
+        let mut slots: Vec<_> = self.slots.iter_mut().collect();
+        slots.sort_by_key(|(instance, _)| *instance);
+        for (instance, slot) in slots {
             inline.extend(slot.inline.drain(..));
             let cache = slot.memory.as_mut().and_then(|memory| memory.cache.take());
             states.extend(cache.map(|cache| (instance.clone(), cache)));
@@ -416,9 +421,11 @@ impl Slots {
     /// The instances that cannot be worked on, and why.
     pub(super) fn parked(&self) -> Vec<(InstanceId, Parked)> {
         let parked = self.slots.iter();
-        parked
+        let mut parked: Vec<_> = parked
             .filter_map(|(instance, slot)| Some((instance.clone(), slot.parked.clone()?.0)))
-            .collect()
+            .collect();
+        parked.sort_by(|(one, _), (other, _)| one.cmp(other));
+        parked
     }
 
     /// The instance's lock is not held by this process any more.

@@ -13,8 +13,9 @@ use super::turn::{Cache, Cached, Next, Scene, Turn, turn};
 use super::view::Window;
 use crate::durable::keys::InstanceKeys;
 use crate::durable::state::StateVersion;
-use crate::durable::{Lane, Session, SessionError};
+use crate::durable::{Lane, Session, SessionError, Work};
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::server::Effect;
 use crate::server::{Activation, Deactivation};
 use crate::store::{Committed, StoreErrorKind, Tx};
@@ -189,8 +190,9 @@ impl Worker {
     /// to have been pushed since, nor for queries, which write nothing.
     fn take_ahead(&mut self, taken: &Taken) -> Option<(Tx, Reads)> {
         let ahead = self.ahead.take()?;
-        let asks = taken.inline.iter().all(|inline| inline.message.query);
-        if taken.looked || (asks && !taken.inline.is_empty()) {
+        let asks = taken.inline.iter().all(|inline| inline.message.query)
+            && !planted(Bug::QueryFromPrefetch);
+        if (taken.looked && !planted(Bug::WakeReadOlder)) || (asks && !taken.inline.is_empty()) {
             return None;
         }
         ahead.take(self.consumer.env.now())
@@ -206,6 +208,7 @@ impl Worker {
         let consumer = Arc::clone(&self.consumer);
         let cache = Mutex::new(memory.cache.take());
         let lock_seen = Mutex::new(memory.lock_seen.take());
+        let claimers = Mutex::new(std::mem::take(&mut memory.claimers));
         let reservation = Mutex::new(self.claim.take());
         let (first, ahead) = self.take_ahead(taken).unzip();
         let scene = Scene {
@@ -222,6 +225,7 @@ impl Worker {
             closing: taken.closing.as_ref(),
             holding: memory.holding,
             lock_seen: &lock_seen,
+            claimers: &claimers,
             waited: memory.waiting_for.map(|(stamp, failures, since)| {
                 (stamp, failures, consumer.env.now().saturating_sub(since))
             }),
@@ -245,7 +249,10 @@ impl Worker {
         let result = lane
             .run_work(TURN_TIME, first, |tx, attempt| {
                 span.record("attempts", attempt + 1);
-                turn(&scene, tx, attempt)
+                // Boxed: it is large, and is moved several times on its way into the retry loop.
+                let decided = Box::pin(turn(&scene, tx, attempt));
+                let (consumer, kind) = (&consumer, &self.kind);
+                async move { Ok(tell_early(consumer, kind, decided.await?)) }
             })
             .instrument(span.clone())
             .await;
@@ -256,6 +263,9 @@ impl Worker {
         }
         memory.cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.claim = reservation
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        memory.claimers = claimers
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         memory.lock_seen = lock_seen
@@ -270,6 +280,7 @@ impl Worker {
         let session = self.consumer.presence.session();
         let consumer = Arc::clone(&self.consumer);
         let (cache, lock_seen) = (Mutex::default(), Mutex::default());
+        let claimers = Mutex::default();
         let reservation = Mutex::default();
         let scene = Scene {
             namespace: session.namespace(),
@@ -285,6 +296,7 @@ impl Worker {
             closing: None,
             holding: None,
             lock_seen: &lock_seen,
+            claimers: &claimers,
             waited: None,
             suspect_until: consumer.suspect_until(),
             claims: &consumer.claims,
@@ -329,6 +341,9 @@ impl Worker {
             self.claim = None;
         }
         if let Some(cached) = turn.cache.take() {
+            // The old state's hold on the leaves must go before they are changed, or else they would
+            // be copied.
+            memory.cache = None;
             memory.cache = self.cache(cached, commit);
             self.activated(memory, turn.activation);
         }
@@ -406,9 +421,13 @@ impl Worker {
                 schema: self.kind.behaviour.schema(),
             })
         })?;
+        let mut leaves = cached.leaves;
+        if let Some(update) = cached.update {
+            update.land(Arc::make_mut(&mut leaves));
+        }
         Some(Cache {
             version,
-            leaves: cached.leaves,
+            leaves,
             ignored: cached.ignored,
             state: Some(cached.state),
             activation: None,
@@ -537,6 +556,23 @@ const LET_GO_TIME: Duration = Duration::from_secs(5);
 
 /// How long an instance waits whose mailbox cannot be read, for an operator to mend it.
 const UNREADABLE_RECHECK: Duration = Duration::from_secs(10);
+
+/// The turn as it is. A planted mistake lets something out of it before the commit.
+fn tell_early(consumer: &Consumer, kind: &Kind, mut decided: Work<Turn>) -> Work<Turn> {
+    let (Work::Write(turn) | Work::Look(turn)) = &mut decided;
+    if planted(Bug::AnswerBeforeCommit) {
+        for (call, answer) in turn.answers.drain(..) {
+            consumer.callers.answer(call, answer);
+        }
+    }
+    if planted(Bug::EffectsBeforeCommit)
+        && let Some(cached) = &turn.cache
+    {
+        let effects = std::mem::take(&mut turn.effects);
+        consumer.run_effects(kind, &cached.state, effects);
+    }
+    decided
+}
 
 fn away() -> (Rest, Option<Duration>) {
     let parked = Rest::Parked(Parked::StoreAway, super::turn::Mark::Own);

@@ -9,6 +9,9 @@ pub mod guarantees {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 
+#[doc = include_str!("cli.md")]
+pub mod cli {}
+
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 
@@ -17,3 +20,6 @@ pub mod writing_a_store {}
 
 #[doc = include_str!("foundationdb.md")]
 pub mod foundationdb {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}

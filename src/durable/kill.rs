@@ -20,6 +20,7 @@ use super::reply::{self, Answer};
 use super::session::{Session, SessionError, millis};
 use super::{attempts, directory, lock, queue, ready, state};
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::store::{Isolation, StoreError, StoreErrorKind, Tx};
 use futures_util::future::try_join;
 use std::sync::Arc;
@@ -197,11 +198,16 @@ async fn delete(
     keys: &InstanceKeys,
     instance: &InstanceId,
 ) -> Result<bool, StoreError> {
-    let empty = |mailbox| queue::mailbox_is_empty(tx, keys, mailbox, Isolation::Serializable);
+    let isolation = match planted(Bug::KillDoesNotLook) {
+        true => Isolation::Snapshot,
+        false => Isolation::Serializable,
+    };
+    let empty = |mailbox| queue::mailbox_is_empty(tx, keys, mailbox, isolation);
     let mailboxes = try_join(empty(MailboxLane::Ordinary), empty(MailboxLane::Priority));
     let lock = tx.get(&keys.lock_chunk(0), Isolation::Serializable);
     let ((ordinary, priority), lock) = try_join(mailboxes, lock).await?;
-    if !(ordinary && priority && lock.is_none()) {
+    let is_empty = ordinary && priority && lock.is_none();
+    if !is_empty && !planted(Bug::KillDoesNotLook) {
         return Ok(false);
     }
     tx.clear_range(&keys.all());

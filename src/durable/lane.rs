@@ -17,6 +17,7 @@
 use super::keys::SessionKeys;
 use super::session::{Session, SessionError};
 use super::value;
+use crate::planted::{Bug, planted};
 use crate::store::{
     Attempt, CommitStamp, Committed, RetryPolicy, StoreError, StoreErrorKind, TransactionExt, Tx,
 };
@@ -268,11 +269,20 @@ where
             slot.attempts += 1;
             let work = body(Arc::clone(attempt.tx()), attempt.number());
             let (values, marker_key) = (&values, &marker_key);
+            let moves = planted(Bug::WorkMovesLane) && attempt.after_unknown();
+            let moved = moves.then(|| keys.outcome(u32::MAX - slot.number));
             if !attempt.after_unknown() {
                 // None of the attempts so far can land, so nobody will ask for their values.
                 lock(values).clear();
             }
             async move {
+                let marker_key = moved.as_ref().unwrap_or(marker_key);
+                if planted(Bug::UnknownAsSuccess)
+                    && attempt.after_unknown()
+                    && let Some((&attempt, _)) = lock(values).last_key_value()
+                {
+                    return Ok(Step::Landed(Marker::assumed(attempt)));
+                }
                 if let Some(marker) = guard(keys, marker_key, first, &attempt).await? {
                     return Ok(Step::Landed(marker));
                 }
@@ -285,7 +295,9 @@ where
                 let tx = attempt.tx();
                 // Obtained at the latest here. A commit that fetched its own read version late
                 // would see the marker of the attempt it must not repeat as part of the past.
-                tx.read_version().await?;
+                if !planted(Bug::BlindUnpinned) {
+                    tx.read_version().await?;
+                }
                 tx.set_versionstamped_value(marker_key, &Marker::template(number), Marker::OFFSET);
                 lock(values).insert(number, value);
                 Ok::<_, SessionError>(Step::Committing(number))
@@ -313,8 +325,10 @@ async fn guard(
     attempt: &Attempt,
 ) -> Result<Option<Marker>, SessionError> {
     let tx = attempt.tx();
-    if !attempt.after_unknown() {
-        tx.add_read_conflict_key(marker_key);
+    if !attempt.after_unknown() || planted(Bug::UnknownAsFailure) {
+        if !planted(Bug::NoMarkerConflict) {
+            tx.add_read_conflict_key(marker_key);
+        }
         return Ok(None);
     }
     let (marker, heartbeat) = try_join(tx.read(marker_key), tx.read(&keys.heartbeat())).await?;
@@ -341,6 +355,16 @@ impl Marker {
         let (number, _) = rest.split_at_mut(8);
         number.copy_from_slice(&attempt.to_be_bytes());
         bytes
+    }
+
+    /// What nobody has read.
+    fn assumed(attempt: u64) -> Self {
+        let stamp = CommitStamp::from_bytes([0; CommitStamp::LEN]);
+        let commit = Committed {
+            version: stamp.version(),
+            stamp,
+        };
+        Self { attempt, commit }
     }
 
     fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {

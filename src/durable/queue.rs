@@ -17,6 +17,7 @@ use super::message::Message;
 use super::namespace::Namespace;
 use super::{ready, value};
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::store::{
     Isolation, KeyRange, MAX_TRANSACTION_BYTES, Stamp, StoreError, StoreErrorKind, TransactionExt,
     Tx,
@@ -78,7 +79,11 @@ impl<'a> Pushes<'a> {
         lane: Lane,
         message: &Message,
     ) -> Result<(), StoreError> {
-        let user = u16::try_from(self.count).map_err(|_| {
+        let place = match planted(Bug::UserVersionsRepeated) {
+            true => 0,
+            false => self.count,
+        };
+        let user = u16::try_from(place).map_err(|_| {
             StoreError::new(StoreErrorKind::TransactionTooLarge).with_context(format!(
                 "{} messages are as many as one transaction can push",
                 self.count
@@ -108,7 +113,7 @@ impl<'a> Pushes<'a> {
             ready::set_mark(self.tx, &keys);
             self.marked.insert(instance.clone());
         }
-        if self.woken.insert(keys.shard()) {
+        if self.woken.insert(keys.shard()) && !planted(Bug::PushWakesNobody) {
             ready::wake(self.tx, self.namespace, keys.shard());
         }
         Ok(())
@@ -266,8 +271,16 @@ pub(crate) fn pop(tx: &Tx, instance: &InstanceKeys, popped: &[Queued]) {
     };
     let span = KeyRange::new(first.span.begin.clone(), last.span.end.clone());
     // In this order: a conflict on what the transaction has already cleared would be dropped.
-    tx.add_read_conflict(&span);
+    if !planted(Bug::PopWithoutConflict) && !planted(Bug::ConflictAfterClear) {
+        tx.add_read_conflict(&span);
+    }
     tx.clear_range(&span);
+    if planted(Bug::ConflictAfterClear) {
+        tx.add_read_conflict(&span);
+    }
+    if planted(Bug::LengthNotAdjusted) {
+        return;
+    }
     let count = i64::try_from(popped.len()).unwrap_or(i64::MAX);
     tx.add_i64(&instance.length(), -count);
     tx.compare_and_clear(&instance.length(), &0_i64.to_le_bytes());

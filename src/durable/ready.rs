@@ -7,6 +7,7 @@
 use super::keys::{InstanceKeys, Key};
 use super::namespace::Namespace;
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::store::{
     CommitStamp, Isolation, KeyRange, StoreError, StoreFuture, TransactionExt, Tx, after,
 };
@@ -23,7 +24,10 @@ pub(crate) fn read_mark(tx: &Tx, instance: &InstanceKeys) -> StoreFuture<Option<
 
 /// Removes the mark if it still is what was `seen` at the transaction's read version.
 pub(crate) fn clear_mark(tx: &Tx, instance: &InstanceKeys, seen: &Bytes) {
-    tx.compare_and_clear(instance.ready(), seen);
+    match planted(Bug::MarkClearedBlindly) {
+        true => tx.clear(instance.ready()),
+        false => tx.compare_and_clear(instance.ready(), seen),
+    }
 }
 
 /// Marks an instance ready, with a value that no mark had before. The transaction cannot read the

@@ -19,6 +19,7 @@ use super::chunk::{self, Assembler};
 use super::keys::InstanceKeys;
 use super::value::corrupt;
 use crate::codec::{Change, Leaves, Path};
+use crate::planted::{Bug, planted};
 use crate::store::{CommitStamp, Isolation, KeyRange, KeyValue, StoreError, TransactionExt, Tx};
 use bytes::Bytes;
 use std::future::Future;
@@ -57,7 +58,11 @@ pub(crate) fn read_version(
     keys: &InstanceKeys,
 ) -> impl Future<Output = Result<Option<StateVersion>, StoreError>> + Send + use<> {
     let key = keys.version();
-    let value = tx.get(&key, Isolation::Serializable);
+    let isolation = match planted(Bug::VersionBySnapshot) {
+        true => Isolation::Snapshot,
+        false => Isolation::Serializable,
+    };
+    let value = tx.get(&key, isolation);
     async move {
         let value = value.await?;
         value.map(|value| decode_version(&key, &value)).transpose()

@@ -4,7 +4,7 @@ use super::courier::{Courier, Outgoing};
 use super::effect::Flow;
 use super::hooks::{Activation, Deactivation, DeadLetterNotice};
 use super::outcome::Failure;
-use crate::codec::{CodecError, Encoded, Ignored, Leaves};
+use crate::codec::{CodecError, Ignored, Leaves, Update};
 use crate::durable::message::CallId;
 use crate::env::BoxFuture;
 use crate::id::InstanceId;
@@ -110,12 +110,14 @@ pub(crate) trait Behaviour: fmt::Debug + Send + Sync + 'static {
     /// A first state.
     fn init(&self, facts: &Facts) -> Result<Held, Failure>;
 
-    /// The state that leaves hold.
-    fn decode(&self, leaves: &Leaves) -> Result<(Held, Ignored), CodecError>;
+    /// The state that leaves hold. They keep its durable collections in mind.
+    fn decode(&self, leaves: &mut Leaves) -> Result<(Held, Ignored), CodecError>;
 
-    /// The leaves of a state.
-    fn encode(&self, state: &Held, base: &Leaves, ignored: &Ignored)
-    -> Result<Encoded, CodecError>;
+    /// The same state once more. Costs nothing for durable collections that the leaves know.
+    fn restore(&self, leaves: &Leaves) -> Result<Held, CodecError>;
+
+    /// What is to be written to store a state.
+    fn encode(&self, state: &Held, base: &Leaves, ignored: &Ignored) -> Result<Update, CodecError>;
 
     /// How the message is handled; none if its name is unknown.
     fn route(&self, name: &str) -> Option<Route>;

@@ -10,7 +10,7 @@ use super::hooks::{Activation, Deactivation, DeadLetterNotice};
 use super::outcome::{Failure, panic_text};
 use super::routes::{Action, Entry, InvalidServer, LockedAction, Routes, Unhandled};
 use super::traits::{Protocol, Server};
-use crate::codec::{self, CodecError, Encoded, Ignored, Leaves};
+use crate::codec::{self, CodecError, Ignored, Leaves, Update};
 use crate::env::BoxFuture;
 use crate::id::InstanceId;
 use bytes::Bytes;
@@ -104,19 +104,19 @@ impl<S: Server> Behaviour for Served<S> {
             .map_err(|unhandled| unhandled.blame("init", facts))
     }
 
-    fn decode(&self, leaves: &Leaves) -> Result<(Held, Ignored), CodecError> {
-        let decoded = codec_guard(|| codec::decode::<S::State>(leaves))?;
-        Ok((Box::new(decoded.value), decoded.ignored))
+    fn decode(&self, leaves: &mut Leaves) -> Result<(Held, Ignored), CodecError> {
+        let (state, ignored) = codec_guard(|| codec::load::<S::State>(leaves))?;
+        Ok((Box::new(state), ignored))
     }
 
-    fn encode(
-        &self,
-        state: &Held,
-        base: &Leaves,
-        ignored: &Ignored,
-    ) -> Result<Encoded, CodecError> {
+    fn restore(&self, leaves: &Leaves) -> Result<Held, CodecError> {
+        let state = codec_guard(|| codec::restore::<S::State>(leaves))?;
+        Ok(Box::new(state))
+    }
+
+    fn encode(&self, state: &Held, base: &Leaves, ignored: &Ignored) -> Result<Update, CodecError> {
         let state = state_ref::<S>(state).map_err(|failure| custom(failure.message()))?;
-        codec_guard(|| codec::encode(state, base, ignored))
+        codec_guard(|| codec::update(state, base, ignored))
     }
 
     fn route(&self, name: &str) -> Option<Route> {

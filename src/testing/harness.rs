@@ -252,7 +252,7 @@ impl<S: Server> Harness<S> {
         if self.leaves.is_empty() {
             return self.behaviour.init(&self.facts);
         }
-        Ok(self.behaviour.decode(&self.leaves)?.0)
+        Ok(self.behaviour.decode(&mut self.leaves.clone())?.0)
     }
 
     fn handle<M: Message<S::Protocol>>(&mut self, message: M, facts: &Facts) -> Ran<M::Reply> {
@@ -272,10 +272,10 @@ impl<S: Server> Harness<S> {
             let mut held = self.held()?;
             let applied = apply(&*self.behaviour, &mut held, facts)?;
             let outcome = outcome(applied.outcome?)?;
-            let encoded = self.behaviour.encode(&held, &self.leaves, &self.ignored)?;
+            let update = self.behaviour.encode(&held, &self.leaves, &self.ignored)?;
             let ran = Ran {
                 outcome: Ok(outcome),
-                changes: codec::diff(&self.leaves, &encoded.leaves),
+                changes: update.changes.clone(),
                 sends: applied.sends,
                 answers: applied
                     .answers
@@ -287,12 +287,12 @@ impl<S: Server> Harness<S> {
                     .collect(),
                 effects: Effects(applied.effects),
             };
-            Ok((ran, encoded))
+            Ok((ran, update))
         };
         match run() {
-            Ok((ran, encoded)) => {
-                self.leaves = encoded.leaves;
-                self.ignored = encoded.ignored;
+            Ok((ran, update)) => {
+                self.ignored = update.ignored.clone();
+                update.land(&mut self.leaves);
                 ran
             }
             Err(failure) => Ran {

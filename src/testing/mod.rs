@@ -5,5 +5,9 @@ pub mod conformance;
 pub mod faults;
 #[cfg(feature = "fdb")]
 pub mod fdb;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod harness;
 pub mod sim;
+
+pub use crate::planted::{Bug, plant};

@@ -15,7 +15,7 @@ impl SeqAccess<'_> {
     pub(super) fn left(&self) -> usize {
         let length = match self.decoder.value {
             Value::Seq(items) => items.len(),
-            Value::Items(items) => items.len(),
+            Value::Items(items, _) => items.len(),
             _ => 0,
         };
         length - self.next
@@ -33,7 +33,7 @@ impl<'de> de::SeqAccess<'de> for SeqAccess<'_> {
             Value::Seq(items) => items
                 .get(self.next)
                 .map(|item| (Place::Index(self.next), item)),
-            Value::Items(items) => items
+            Value::Items(items, _) => items
                 .get(self.next)
                 .map(|(id, item)| (Place::Name(id), item)),
             _ => None,
@@ -46,6 +46,7 @@ impl<'de> de::SeqAccess<'de> for SeqAccess<'_> {
             value,
             frame: self.decoder.frame.child(place),
             seen: self.decoder.seen,
+            found: self.decoder.found,
         });
         item.map(Some).map_err(|error| match place.to_step() {
             Some(step) => error.at(step),
@@ -99,6 +100,7 @@ impl<'de> de::MapAccess<'de> for MapAccess<'_> {
             value: &entry.0,
             frame: self.decoder.frame.child(Place::KeyItself { first_of_map }),
             seen: self.decoder.seen,
+            found: self.decoder.found,
         });
         self.read += 1;
         key.map(Some).map_err(|error| error.at(entry.0.to_step()))
@@ -112,10 +114,13 @@ impl<'de> de::MapAccess<'de> for MapAccess<'_> {
             .value
             .take()
             .ok_or_else(|| CodecError::custom("a map's value was read before its key"))?;
+        let mut frame = self.decoder.frame.child(Place::Key(key));
+        frame.may_collect = self.decoder.frame.may_collect && !self.as_map;
         let value = seed.deserialize(Decoder {
             value,
-            frame: self.decoder.frame.child(Place::Key(key)),
+            frame,
             seen: self.decoder.seen,
+            found: self.decoder.found,
         });
         value.map_err(|error| error.at(key.to_step()))
     }
@@ -142,6 +147,7 @@ impl Variant<'_> {
             value,
             frame: self.decoder.frame.child(Place::Name(self.name)),
             seen: self.decoder.seen,
+            found: self.decoder.found,
         })
         .map_err(|error| error.at(self.name.into()))
     }

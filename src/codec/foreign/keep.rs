@@ -2,7 +2,7 @@
 
 use super::{Ignored, MAX_TRIES, Mark, Seen, children, fingerprint, without, written_at};
 use crate::codec::decode::read;
-use crate::codec::encode::serialize;
+use crate::codec::encode::serialize_as;
 use crate::codec::error::CodecError;
 use crate::codec::faithful;
 use crate::codec::leaf::{self, Value};
@@ -24,7 +24,7 @@ pub(in crate::codec) fn carry_over<T: Serialize + DeserializeOwned>(
     check: bool,
 ) -> Result<Leaves, CodecError> {
     let stored = base.to_value()?;
-    let before = serialize(&read::<T>(&stored)?.0)?.node;
+    let before = serialize_as(&read::<T>(&stored)?.0, 0, base.has_collections())?.node;
     let tries = Cell::new(0);
     let reads_without = |part: &Seen| {
         tries.set(tries.get() + 1);
@@ -202,7 +202,7 @@ fn same_items(
 ) -> BTreeMap<Step, usize> {
     let old = children(stored);
     let ids: Vec<_> = items.iter().map(Node::id).collect();
-    if matches!(stored, Value::Items(_)) && ids.iter().any(Option::is_some) {
+    if matches!(stored, Value::Items(..)) && ids.iter().any(Option::is_some) {
         let by_id = ids.into_iter().enumerate();
         return by_id
             .filter_map(|(position, id)| Some((Step::from(id?.as_ref()), position)))

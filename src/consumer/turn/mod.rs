@@ -16,12 +16,12 @@ mod stage;
 mod work;
 
 use super::ahead::{self, Reads};
-use super::claims::{Claims, Reservation};
+use super::claims::{Claimers, Claims, Reservation};
 use super::kinds::Kind;
 use super::plan::{self, Known, LockSeen, Parked, Plan, Which, covers};
 use super::view::{Line, View, Window};
 use crate::codec::Ignored;
-use crate::codec::Leaves;
+use crate::codec::{Leaves, Update};
 use crate::durable::attempts::{self, Attempts};
 use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
@@ -31,6 +31,7 @@ use crate::durable::state::StateVersion;
 use crate::durable::{Answer, CallId, Message, Namespace, SessionError, Work, ready, reply};
 use crate::env::Env;
 use crate::id::InstanceId;
+use crate::planted::{Bug, planted};
 use crate::server::{Activation, Failure};
 use crate::server::{Effect, Held};
 use crate::store::{CommitStamp, Stamp, StoreError, StoreErrorKind, TransactionExt, Tx};
@@ -78,6 +79,7 @@ pub(super) struct Scene<'a> {
     pub(super) closing: Option<&'a Closing>,
     pub(super) holding: Option<CommitStamp>,
     pub(super) lock_seen: &'a Mutex<Option<LockSeen>>,
+    pub(super) claimers: &'a Mutex<Claimers>,
     pub(super) waited: Option<(Stamp, u32, Duration)>,
     pub(super) suspect_until: CommitStamp,
     pub(super) claims: &'a Arc<Claims>,
@@ -176,7 +178,10 @@ pub(super) enum Mark {
 pub(super) struct Cached {
     /// None: the stamp of this turn's commit.
     pub(super) version: Option<StateVersion>,
+    /// Those that were stored before the turn.
     pub(super) leaves: Arc<Leaves>,
+    /// What the turn makes of them.
+    pub(super) update: Option<Update>,
     pub(super) ignored: Ignored,
     pub(super) state: Held,
 }
@@ -205,12 +210,13 @@ pub(super) async fn turn(
         return scene.act(&tx, view).await;
     };
     let view = ahead::finish(ahead).await.ok_or_else(stale)??;
-    if !scene.inline.is_empty() {
+    if !scene.inline.is_empty() && !planted(Bug::ChainedWithoutMailboxConflict) {
         // They arrived after this version, so nothing may have been pushed before them unseen.
         queue::conflict_with_pushes(&tx, scene.keys);
     }
     match scene.act(&tx, view).await? {
         Work::Write(turn) => Ok(Work::Write(turn)),
+        Work::Look(turn) if planted(Bug::QueryFromPrefetch) => Ok(Work::Look(turn)),
         // Nothing would be checked: look again, at a fresh version.
         Work::Look(_) => Err(stale().into()),
     }
@@ -316,8 +322,11 @@ impl Scene<'_> {
             let claimer = line.attempts.as_ref().and_then(|attempts| attempts.claim);
             if let Some(claimer) = claimer.filter(|claimer| *claimer != self.session) {
                 let heartbeat = self.namespace.keys().session(claimer).heartbeat();
-                if tx.read(&heartbeat).await?.is_some() {
-                    alive.push(claimer);
+                if let Some(heartbeat) = tx.read(&heartbeat).await? {
+                    let mut claimers = self.claimers.lock().unwrap_or_else(PoisonError::into_inner);
+                    if claimers.is_alive(claimer, heartbeat, self.env.now()) {
+                        alive.push(claimer);
+                    }
                 }
             }
         }
@@ -408,6 +417,9 @@ impl Scene<'_> {
     /// does next must not take the end of this process for a death. Whether there were any.
     fn release_claims(&self, tx: &Tx, view: &View) -> Result<bool, StoreError> {
         let mut released = false;
+        if planted(Bug::ClaimNotReleased) {
+            return Ok(released);
+        }
         for line in [&view.priority, &view.ordinary] {
             let mine = line.attempts.as_ref();
             let mine = mine.filter(|attempts| attempts.claim == Some(self.session));
@@ -617,7 +629,7 @@ impl Scene<'_> {
                 ..Attempts::fresh(last.stamp)
             };
             attempts::write(tx, self.keys, line.lane, &record)?;
-        } else {
+        } else if !planted(Bug::AttemptsLeftBehind) {
             attempts::clear(tx, self.keys, line.lane);
         }
         Ok(())
@@ -628,7 +640,7 @@ impl Scene<'_> {
         [&view.priority, &view.ordinary].into_iter().all(|line| {
             let gone = if line.lane == lane { count } else { 0 };
             !line.head.more && line.head.messages.len() <= gone
-        }) && view.lock.is_none()
+        }) && (view.lock.is_none() || planted(Bug::MarkClearedWhileLocked))
     }
 
     /// Takes the mark away if the turn leaves nothing behind. It compares: a push that came after
@@ -651,6 +663,12 @@ impl Scene<'_> {
     ) -> Result<(), StoreError> {
         if self.callers.is_mine(call.session) {
             turn.answers.push((call, answer));
+            Ok(())
+        } else if planted(Bug::ReplyStagedApart) {
+            let apart = self.namespace.database().store().begin()?;
+            reply::stage(&apart, self.namespace.keys(), call, &answer)?;
+            self.env
+                .spawn(Box::pin(async move { drop(apart.commit().await) }));
             Ok(())
         } else {
             reply::stage(tx, self.namespace.keys(), call, &answer)

@@ -2,13 +2,15 @@
 
 use super::work::{Jobs, Source, Todo};
 use super::{Cached, Mark, Next, Scene, Turn, UnderLock};
-use crate::consumer::apply::{Base, Batch, Done, Ended, Stored};
+use crate::codec::Update;
+use crate::consumer::apply::{Base, Batch, Done, Ended};
 use crate::consumer::plan::{Gate, Parked};
 use crate::consumer::view::{Line, View};
 use crate::durable::keys::Lane;
 use crate::durable::lock::{self, NewLock};
 use crate::durable::queue::Pushes;
 use crate::durable::{Answer, Message, SessionError, Work, directory, ready, state};
+use crate::planted::{Bug, planted};
 use crate::server::Activation;
 use crate::store::{StoreError, Tx};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ impl Stage<'_> {
     pub(super) fn finish(
         self,
         batch: Batch,
-        stored: Option<Stored>,
+        stored: Option<Update>,
     ) -> Result<Work<Turn>, SessionError> {
         let count = batch.done.len();
         let behind = self.jobs.sources.get(count).copied();
@@ -40,6 +42,13 @@ impl Stage<'_> {
         }
         if let (0, Ended::Failed(error), Some(source)) = (count, &batch.ended, behind) {
             return self.scene.first_failed(self.tx, self.view, source, error);
+        }
+        if let (true, Ended::Failed(error), Some(first)) = (
+            planted(Bug::WrongMessageBlamed),
+            &batch.ended,
+            self.jobs.sources.first(),
+        ) {
+            return self.scene.first_failed(self.tx, self.view, *first, error);
         }
         let mut turn = Turn {
             handled: count,
@@ -131,7 +140,7 @@ impl Stage<'_> {
         &self,
         turn: &mut Turn,
         state: Option<crate::server::Held>,
-        stored: Option<Stored>,
+        stored: Option<Update>,
     ) -> Result<bool, StoreError> {
         let Some(state) = state else {
             return Ok(false);
@@ -142,6 +151,7 @@ impl Stage<'_> {
                 turn.cache = Some(Cached {
                     version: Some(version),
                     leaves: Arc::clone(&self.base.leaves),
+                    update: None,
                     ignored: self.base.ignored.clone(),
                     state,
                 });
@@ -166,11 +176,9 @@ impl Stage<'_> {
         }
         turn.cache = Some(Cached {
             version,
-            leaves: match stored.changes.is_empty() {
-                true => Arc::clone(&self.base.leaves),
-                false => Arc::new(stored.encoded.leaves),
-            },
-            ignored: stored.encoded.ignored,
+            leaves: Arc::clone(&self.base.leaves),
+            ignored: stored.ignored.clone(),
+            update: Some(stored),
             state,
         });
         Ok(version.is_none())
@@ -316,7 +324,8 @@ impl Stage<'_> {
             .lines()
             .iter()
             .any(|line| left(line) && !self.todo.is_shut(line.lane));
-        let locked = turn.under_lock.is_some() || (self.view.lock.is_some() && !self.todo.close);
+        let held = self.view.lock.is_some() && !planted(Bug::MarkClearedWhileLocked);
+        let locked = turn.under_lock.is_some() || (held && !self.todo.close);
         let remains = self.lines().iter().any(left) || locked;
         turn.mark = match own_push || turn.under_lock.is_some() || self.view.mark.is_none() && wrote
         {

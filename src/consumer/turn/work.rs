@@ -1,14 +1,15 @@
 //! The ordinary turn: load, apply, diff, stage.
 
 use super::{Cache, Next, Scene, Turn};
-use crate::codec::{CodecError, Leaves};
-use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Stored, Task};
+use crate::codec::{CodecError, Leaves, Update};
+use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Task};
 use crate::consumer::options::HANDLER_TIME;
 use crate::consumer::plan::{Gate, Parked, Which};
 use crate::consumer::view::{Line, View};
 use crate::durable::keys::Lane;
 use crate::durable::queue::{self, Pushes};
 use crate::durable::{SessionError, Work, ready, state};
+use crate::planted::{Bug, planted};
 use crate::server::Held;
 use crate::server::{Activation, Deactivation};
 use crate::store::{StoreError, Tx};
@@ -195,6 +196,9 @@ impl Scene<'_> {
         if careful && !jobs.jobs.is_empty() {
             return false;
         }
+        if planted(Bug::InlineBeforeMailbox) {
+            self.inline_jobs(line.lane, |_| true, jobs);
+        }
         for (index, queued) in line.head.messages.iter().take(take).enumerate() {
             let Ok(message) = &queued.message else {
                 return false;
@@ -212,7 +216,9 @@ impl Scene<'_> {
         if careful || line.head.more || take < line.head.messages.len() {
             return false;
         }
-        self.inline_jobs(line.lane, |_| true, jobs);
+        if !planted(Bug::InlineBeforeMailbox) {
+            self.inline_jobs(line.lane, |_| true, jobs);
+        }
         true
     }
 
@@ -252,8 +258,8 @@ impl Scene<'_> {
         if let Some(loaded) = self.cached_state(version) {
             return Ok(loaded);
         }
-        let leaves = match state::load(tx, self.keys).await {
-            Ok(leaves) => Arc::new(leaves),
+        let mut leaves = match state::load(tx, self.keys).await {
+            Ok(leaves) => leaves,
             Err(error) if error.kind() == crate::store::StoreErrorKind::Corrupt => {
                 return Ok(Loaded::Unfit(Parked::UnreadableState(error.to_string())));
             }
@@ -261,7 +267,7 @@ impl Scene<'_> {
         };
         let mut decoded = None;
         self.kind.run(self.env, &mut || {
-            decoded = Some(self.kind.behaviour.decode(&leaves));
+            decoded = Some(self.kind.behaviour.decode(&mut leaves));
         });
         let (held, ignored) = match decoded {
             Some(Ok(decoded)) => decoded,
@@ -270,6 +276,7 @@ impl Scene<'_> {
             }
             None => return Ok(Loaded::Unfit(Parked::StoreAway)),
         };
+        let leaves = Arc::new(leaves);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let activation = match cache.as_ref() {
             Some(_) => Activation::Reloaded,
@@ -305,7 +312,9 @@ impl Scene<'_> {
 
     fn cached_state(&self, version: state::StateVersion) -> Option<Loaded> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = cache.as_mut().filter(|cache| cache.version == version)?;
+        let known = cache
+            .as_mut()
+            .filter(|cache| cache.version == version || planted(Bug::StaleCacheAccepted))?;
         let base = Base {
             leaves: Arc::clone(&known.leaves),
             ignored: known.ignored.clone(),
@@ -418,7 +427,7 @@ impl Scene<'_> {
 /// without a word.
 const UNFIT_RECHECK: std::time::Duration = std::time::Duration::from_secs(10);
 
-type Applied = Result<(Batch, Result<Option<Stored>, CodecError>), CodecError>;
+type Applied = Result<(Batch, Result<Option<Update>, CodecError>), CodecError>;
 
 /// Applies a batch, and encodes the state if it may have changed.
 fn apply(run: &Run<'_>, state: Option<Held>, jobs: &[Job]) -> Applied {

@@ -316,7 +316,9 @@ fn a_token_survives_in_the_state_and_answers_its_call_only() {
     let stored = behaviour
         .encode(&held, &Leaves::new(), &Ignored::none())
         .unwrap();
-    let (mut held, ignored) = behaviour.decode(&stored.leaves).unwrap();
+    let mut leaves = Leaves::new();
+    stored.land(&mut leaves);
+    let (mut held, ignored) = behaviour.decode(&mut leaves).unwrap();
     assert!(ignored.is_empty());
     let answered = behaviour.handle(&mut held, "do", &payload(&Do::Answer), &facts("one", None));
     let calls: Vec<u64> = answered.answers.iter().map(|(call, _)| call.call).collect();

@@ -1,0 +1,392 @@
+//! The arguments, from which the help and the completions are made.
+
+use abide::InstanceId;
+use abide::admin::parse_path;
+use abide::codec::{Path, Value};
+use abide::store::Stamp;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// See into every server, and mend what is stuck.
+#[derive(Debug, Parser)]
+#[command(name = "abide", version, about)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The store: sqlite:PATH, fdb: or fdb:CLUSTER_FILE.
+    #[arg(
+        long,
+        global = true,
+        env = "ABIDE_STORE",
+        value_name = "URL",
+        default_value = "sqlite:abide.db"
+    )]
+    pub(crate) store: String,
+    /// The namespace.
+    #[arg(long, global = true, value_name = "NAME", default_value = abide::DEFAULT_NAMESPACE)]
+    pub(crate) namespace: String,
+    /// Prints JSON, one object on each line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists instances.
+    Ls(Ls),
+    /// Shows a state with the paths of its fields.
+    Show(Show),
+    /// Sets one field of a state.
+    Set(Set),
+    /// Peeks at the messages of an instance.
+    Mailbox(Named),
+    /// Removes messages from a mailbox, and tells their callers.
+    Purge(Purge),
+    /// Dead letters: messages that failed too often.
+    #[command(subcommand)]
+    Dead(Dead),
+    /// Sends a message and prints the reply.
+    Call(Call),
+    /// Sends a message that is not answered.
+    Cast(Cast),
+    /// Locks: who runs what.
+    #[command(subcommand)]
+    Lock(Lock),
+    /// Makes the messages of an instance, or of a kind, wait.
+    Pause(Pause),
+    /// Ends a pause.
+    Resume(Switch),
+    /// Removes an instance: messages, lock, state, dead letters.
+    Kill(Doomed),
+    /// Removes an instance's state; the next message begins a new one.
+    Reset(Doomed),
+    /// Lists the sessions of all processes.
+    Sessions,
+    /// Looks twice, and says which processes live.
+    Nodes(Nodes),
+    /// Checks every invariant; exits with 1 if something remains wrong.
+    Doctor(Doctor),
+    /// Writes a namespace, a kind or an instance as a stream.
+    Export(Export),
+    /// Reads such a stream. An interrupted import goes on when it is begun again.
+    Import(Import),
+    /// Prints the completions for a shell.
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// An instance.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Named {
+    #[arg(value_name = "KIND")]
+    kind: String,
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Named {
+    pub(crate) fn instance(&self) -> Result<InstanceId, crate::Failure> {
+        instance(&self.kind, &self.id)
+    }
+}
+
+/// Whether it is meant.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Sure {
+    /// Does not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Only shows what would be done.
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Only instances of this kind.
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only those that do not progress.
+    #[arg(long)]
+    pub(crate) stuck: bool,
+    /// How old a message must be to be called stuck for its age alone.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration, requires = "stuck")]
+    pub(crate) older_than: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Only what lies here: orders["a b"][7].price
+    #[arg(value_name = "PATH", value_parser = path)]
+    pub(crate) path: Option<Path>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    #[arg(value_name = "PATH", value_parser = path)]
+    pub(crate) path: Path,
+    /// The new value, as JSON.
+    #[arg(value_name = "JSON", value_parser = json, allow_negative_numbers = true)]
+    pub(crate) value: Value,
+    /// Allows a value of another type; the server may be unable to read its state then.
+    #[arg(long)]
+    pub(crate) change_type: bool,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Makes dead letters of them.
+    #[arg(long)]
+    pub(crate) to_dead: bool,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
+/// Which messages.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// The one with this stamp.
+    #[arg(long, value_parser = stamp)]
+    pub(crate) stamp: Option<Stamp>,
+    /// The one at the head of the ordinary mailbox.
+    #[arg(long)]
+    pub(crate) head: bool,
+    /// All that stand there now.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Those that were sent longer ago than this.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) older_than: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// Lists dead letters.
+    Ls(Letters),
+    /// Shows one dead letter.
+    Show {
+        #[command(flatten)]
+        named: Named,
+        #[arg(value_name = "STAMP", value_parser = stamp)]
+        stamp: Stamp,
+    },
+    /// Puts dead letters back into their mailboxes, in their order.
+    Retry(Disposal),
+    /// Deletes dead letters.
+    Purge(Disposal),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub(crate) struct Letters {
+    /// Of this kind.
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Of this instance.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// The one with this stamp.
+    #[arg(long, value_parser = stamp)]
+    pub(crate) stamp: Option<Stamp>,
+    /// Those that were given up longer ago than this.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) older_than: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Disposal {
+    #[command(flatten)]
+    pub(crate) letters: Letters,
+    /// Of all kinds.
+    #[arg(long, conflicts_with = "kind", required_unless_present = "kind")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cast {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// The name of the message.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) message: String,
+    /// The message.
+    #[arg(value_name = "JSON", default_value = "null", value_parser = json, allow_negative_numbers = true)]
+    pub(crate) payload: Value,
+    /// Goes before ordinary messages, and passes pauses.
+    #[arg(long)]
+    pub(crate) priority: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    #[command(flatten)]
+    pub(crate) sent: Cast,
+    /// Asks a query, which changes nothing.
+    #[arg(long)]
+    pub(crate) query: bool,
+    /// How long to wait for the reply.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lock {
+    /// Who holds it, since when, and what it runs.
+    Show(Named),
+    /// Ends a lock: whatever its holder still does changes nothing.
+    Break(Break),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Break {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    #[command(flatten)]
+    pub(crate) then: Then,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
+/// What becomes of the message.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Then {
+    /// Puts its message back to where it stood.
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Makes a dead letter of its message.
+    #[arg(long)]
+    pub(crate) dead: bool,
+    /// Deletes its message.
+    #[arg(long)]
+    pub(crate) discard: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Switch {
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: String,
+    /// Without it, all instances of the kind.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) of: Switch,
+    /// Why, for whoever comes by.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doomed {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// The time between the looks. A process beats every five seconds or so.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) apart: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Mends what can be mended without losing anything.
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Only this kind.
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only this instance.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// Writes this file, which must not be there yet, instead of the standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Reads this file instead of the standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Allows a namespace that holds instances already.
+    #[arg(long)]
+    pub(crate) into_non_empty: bool,
+}
+
+pub(crate) fn instance(kind: &str, id: &str) -> Result<InstanceId, crate::Failure> {
+    InstanceId::new(kind, id).map_err(|error| crate::Failure::usage(error.to_string()))
+}
+
+/// A number and its unit: 500ms, 10s, 5m, 2h, 7d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a number with ms, s, m, h or d is wanted".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "there is no number".to_owned())?;
+    let time = number.checked_mul(milliseconds).ok_or("that is too long")?;
+    Ok(Duration::from_millis(time))
+}
+
+fn stamp(text: &str) -> Result<Stamp, String> {
+    let wrong = || format!("a stamp is {} hexadecimal digits", 2 * Stamp::LEN);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    let bytes = bytes.filter(|_| rest.is_empty()).ok_or_else(wrong)?;
+    Ok(Stamp::from_bytes(bytes.try_into().map_err(|_| wrong())?))
+}
+
+fn path(text: &str) -> Result<Path, String> {
+    parse_path(text).map_err(|error| error.to_string())
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    Value::from_json(text).map_err(|error| error.to_string())
+}

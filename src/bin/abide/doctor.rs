@@ -1,0 +1,65 @@
+//! `doctor`.
+
+use crate::args::Doctor;
+use crate::json::Object;
+use crate::mailbox::plural;
+use crate::output::clean;
+use crate::{Failure, Session, views};
+use abide::admin::Finding;
+
+pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failure> {
+    let (mut findings, mut fixed) = (0_u64, 0_u64);
+    let mut cursor = None;
+    loop {
+        let page = session.admin.doctor(cursor.as_ref()).await?;
+        for finding in &page.items {
+            findings += 1;
+            let mended = args.fix && finding.is_fixable();
+            if mended {
+                // False means that somebody else has mended it meanwhile.
+                session.admin.fix(finding).await?;
+                fixed += 1;
+            }
+            print(session, finding, mended)?;
+        }
+        session.out.flush()?;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let line = match findings {
+        0 => "nothing is wrong".to_owned(),
+        _ => format!("{}, {fixed} fixed", plural(findings, "finding")),
+    };
+    let object = Object::of("doctor")
+        .plain("findings", findings)
+        .plain("fixed", fixed);
+    session.out.either(&line, object)?;
+    match findings > fixed {
+        true => Err(Failure::silent()),
+        false => Ok(()),
+    }
+}
+
+fn print(session: &mut Session, finding: &Finding, fixed: bool) -> Result<(), Failure> {
+    let instance = finding.instance.as_ref();
+    let object = Object::of("finding")
+        .text("code", finding.code.name())
+        .text("key", &views::key(&finding.key))
+        .maybe_text("kind", instance.map(|of| of.kind()))
+        .maybe_text("id", instance.map(|of| of.id()))
+        .text("explanation", &finding.explanation)
+        .plain("fixable", finding.is_fixable())
+        .plain("fixed", fixed);
+    let remark = match (fixed, finding.is_fixable()) {
+        (true, _) => " [fixed]",
+        (false, true) => " [--fix mends it]",
+        (false, false) => "",
+    };
+    let of = instance.map(|of| format!(" {of}")).unwrap_or_default();
+    let (code, key) = (finding.code.name(), views::key(&finding.key));
+    let line = format!("{code}{of}: {}{remark}\n  key {key}", finding.explanation);
+    let line: Vec<String> = line.lines().map(clean).collect();
+    Ok(session.out.either(&line.join("\n"), object)?)
+}

@@ -1,0 +1,156 @@
+//! Finding what is stuck, and mending it.
+
+use crate::support::{Add, Hold, Risky, Till, Tilling, World, stop};
+use abide::Poison;
+
+on_each_store!(
+    a_message_that_blocks_its_instance_is_found_seen_and_purged,
+    dead_letters_are_retried_when_the_handler_is_mended,
+    a_lock_is_shown_and_broken,
+    a_pause_keeps_messages_and_a_resume_lets_them_go,
+    a_field_is_set_and_an_instance_is_killed,
+);
+
+const BROKEN: Till = Till { broken: true };
+const SOUND: Till = Till { broken: false };
+
+async fn a_message_that_blocks_its_instance_is_found_seen_and_purged(world: World) {
+    let node = world.serving(BROKEN, Poison::Block).await;
+    let (desk, other) = (
+        node.server::<Tilling>("desk"),
+        node.server::<Tilling>("other"),
+    );
+    desk.cast(Risky { n: 1 }).await.unwrap();
+    desk.cast(Add { n: 5 }).await.unwrap();
+    other.call(Add { n: 1 }).await.unwrap();
+    let stuck = world
+        .until(&["ls", "till", "--stuck"], |out| out.contains("broken"))
+        .await;
+    assert!(
+        stuck.contains("desk") && !stuck.contains("other"),
+        "{stuck}"
+    );
+    let peeked = world.done(&["mailbox", "till", "desk"]);
+    let head = peeked.lines().nth(1).unwrap();
+    assert!(
+        head.contains("risky") && head.contains(r#"{"n":1}"#),
+        "{peeked}"
+    );
+    let stamp = head.split_whitespace().next().unwrap();
+    // Nobody is there to be asked.
+    let purge = ["purge", "till", "desk", "--stamp", stamp];
+    let refused = world.abide(&purge);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("1 message would be deleted"),
+        "{refused:?}"
+    );
+    let planned = world.done(&[&purge[..], &["--dry-run"]].concat());
+    assert!(planned.contains("1 message would be deleted"), "{planned}");
+    assert_eq!(world.done(&["mailbox", "till", "desk"]).lines().count(), 3);
+    let purged = world.done(&[&purge[..], &["--yes"]].concat());
+    assert!(purged.contains("1 message deleted"), "{purged}");
+    world
+        .until(&["call", "till", "desk", "sum", "{}", "--query"], |out| {
+            out == "5\n"
+        })
+        .await;
+    assert_eq!(world.done(&["ls", "--stuck"]), "");
+    assert_eq!(world.abide(&[&purge[..], &["--yes"]].concat()).code, 1);
+    stop(node).await;
+}
+
+async fn dead_letters_are_retried_when_the_handler_is_mended(world: World) {
+    let node = world.serving(BROKEN, Poison::DeadLetter).await;
+    let desk = node.server::<Tilling>("desk");
+    desk.cast_all([Risky { n: 1 }, Risky { n: 2 }, Risky { n: 3 }])
+        .await
+        .unwrap();
+    let ls = ["dead", "ls", "till", "desk", "--json"];
+    let listed = world.until(&ls, |out| out.lines().count() == 3).await;
+    assert!(listed.contains("the scale is broken"), "{listed}");
+    stop(node).await;
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    let retry = ["dead", "retry", "till", "desk"];
+    assert_eq!(world.abide(&retry).code, 1);
+    let retried = world.done(&[&retry[..], &["--yes"]].concat());
+    assert!(retried.contains("3 dead letters put back"), "{retried}");
+    world
+        .until(&["show", "till", "desk", "added", "--json"], |out| {
+            out.contains("[1,2,3]")
+        })
+        .await;
+    assert_eq!(world.done(&ls), "");
+    assert_eq!(world.done(&["doctor"]), "nothing is wrong\n");
+    stop(node).await;
+}
+
+async fn a_lock_is_shown_and_broken(world: World) {
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    let desk = node.server::<Tilling>("desk");
+    assert_eq!(world.abide(&["lock", "show", "till", "desk"]).code, 1);
+    desk.cast(Hold {}).await.unwrap();
+    let shown = world
+        .until(&["lock", "show", "till", "desk"], |out| !out.is_empty())
+        .await;
+    assert!(shown.contains("hold {}"), "{shown}");
+    let break_it = ["lock", "break", "till", "desk", "--dead"];
+    assert_eq!(world.abide(&break_it).code, 1);
+    let broken = world.done(&[&break_it[..], &["--yes"]].concat());
+    assert!(broken.contains("its message is a dead letter"), "{broken}");
+    let sum = world.done(&["call", "till", "desk", "add", r#"{"n":2}"#]);
+    assert_eq!(sum, "2\n");
+    let letters = world.done(&["dead", "ls"]);
+    assert!(letters.contains("hold"), "{letters}");
+    stop(node).await;
+}
+
+async fn a_pause_keeps_messages_and_a_resume_lets_them_go(world: World) {
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    for target in [&["till", "desk"][..], &["till"]] {
+        world.done(&[&["pause"], target, &["--reason", "inventory"]].concat());
+        world.done(&["cast", "till", "desk", "add", r#"{"n":1}"#]);
+        let listed = world.done(&["ls", "--stuck"]);
+        assert!(listed.contains("paused: inventory"), "{listed}");
+        world.done(&[&["resume"], target].concat());
+        world.until(&["ls", "--stuck"], str::is_empty).await;
+        assert_eq!(world.abide(&[&["resume"], target].concat()).code, 1);
+    }
+    let sum = world.done(&["call", "till", "desk", "sum", "{}", "--query"]);
+    assert_eq!(sum, "2\n");
+    stop(node).await;
+}
+
+async fn a_field_is_set_and_an_instance_is_killed(world: World) {
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    node.server::<Tilling>("desk")
+        .call(Add { n: 7 })
+        .await
+        .unwrap();
+    let set = ["set", "till", "desk", "sum", "40"];
+    assert_eq!(world.abide(&set).code, 1);
+    let planned = world.done(&[&set[..], &["--dry-run"]].concat());
+    assert_eq!(planned, "state.sum: 7 becomes 40\n");
+    world.done(&[&set[..], &["--yes"]].concat());
+    let sum = world.done(&["call", "till", "desk", "add", r#"{"n":2}"#]);
+    assert_eq!(sum, "42\n");
+    // What the server could not read is refused.
+    let wrong = world.abide(&["set", "till", "desk", "sum", r#""much""#, "--yes"]);
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    assert_eq!(
+        world
+            .abide(&["set", "till", "desk", "nothing", "1", "--yes"])
+            .code,
+        1
+    );
+    assert_eq!(world.abide(&["kill", "till", "desk"]).code, 1);
+    let killed = world.done(&["kill", "till", "desk", "--yes"]);
+    assert_eq!(
+        killed,
+        "till/desk: the state, 0 messages, 0 dead letters removed\n"
+    );
+    assert_eq!(world.abide(&["show", "till", "desk"]).code, 1);
+    let sum = world.done(&["call", "till", "desk", "add", r#"{"n":1}"#]);
+    assert_eq!(sum, "1\n");
+    stop(node).await;
+}

@@ -1,0 +1,88 @@
+//! From one store to another.
+
+use crate::support::{Add, Risky, Till, Tilling, World, abide, ran, stop};
+use abide::Poison;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+on_each_store!(an_application_moves_from_sqlite_and_continues);
+
+async fn an_application_moves_from_sqlite_and_continues(target: World) {
+    let source = World::sqlite();
+    let till = Till { broken: true };
+    let node = source.serving(till, Poison::DeadLetter).await;
+    for (id, n) in [("a", 1), ("b", 2), ("c", 3)] {
+        node.server::<Tilling>(id).call(Add { n }).await.unwrap();
+    }
+    node.server::<Tilling>("a")
+        .cast(Risky { n: 10 })
+        .await
+        .unwrap();
+    source
+        .until(&["dead", "ls"], |out| out.contains("risky"))
+        .await;
+    source.done(&["pause", "till", "b", "--reason", "on leave"]);
+    source.done(&["cast", "till", "b", "add", r#"{"n":20}"#]);
+    source.done(&["cast", "till", "b", "add", r#"{"n":30}"#]);
+    stop(node).await;
+    assert_eq!(source.done(&["doctor"]), "nothing is wrong\n");
+    let file = target.dir.path().join("till.export");
+    let file = file.to_str().unwrap();
+    source.done(&["export", "--output", file]);
+    assert_eq!(source.abide(&["export", "--output", file]).code, 1);
+
+    // The same stream comes from a pipe; it is cut off, and then goes on.
+    let whole = fs::read(file).unwrap();
+    let cut = whole.iter().rposition(|byte| *byte == b'\n').unwrap() / 2;
+    let mut import = target.command(&["import"]);
+    let mut import = import
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = import.stdin.take().unwrap();
+    pipe.write_all(&whole[..cut]).unwrap();
+    drop(pipe);
+    assert_eq!(import.wait().unwrap().code(), Some(1));
+    let imported = target.done(&["import", file, "--json"]);
+    assert!(imported.contains(r#""type":"imported""#), "{imported}");
+    assert_eq!(target.abide(&["import", file]).code, 1, "it is not empty");
+    assert_eq!(target.done(&["doctor"]), "nothing is wrong\n");
+
+    let node = target
+        .serving(Till { broken: false }, Poison::DeadLetter)
+        .await;
+    target.done(&["dead", "retry", "--all", "--yes"]);
+    target
+        .until(&["show", "till", "a", "added", "--json"], |out| {
+            out.contains("[1,10]")
+        })
+        .await;
+    assert!(target.done(&["ls"]).contains("paused: on leave"));
+    target.done(&["resume", "till", "b"]);
+    target
+        .until(&["show", "till", "b", "added", "--json"], |out| {
+            out.contains("[2,20,30]")
+        })
+        .await;
+    assert_eq!(
+        node.server::<Tilling>("c")
+            .call(Add { n: 1 })
+            .await
+            .unwrap(),
+        4
+    );
+    stop(node).await;
+    assert_eq!(target.done(&["doctor"]), "nothing is wrong\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_export_is_refused_with_its_line() {
+    let world = World::sqlite();
+    let mut import = world.command(&["import", "Cargo.toml"]);
+    let refused = ran(import.current_dir(env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("line 1 "), "{refused:?}");
+    assert_eq!(ran(abide().args(["import", "/nowhere/at/all"])).code, 1);
+}
