@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(crate) struct Client {
     world: Arc<World>,
     node: Node,
+    process: usize,
     env: Arc<dyn Env>,
     _present: Present,
 }
@@ -29,12 +30,13 @@ impl Drop for Present {
 }
 
 impl Client {
-    pub(crate) fn new(world: Arc<World>, node: Node, env: Arc<dyn Env>) -> Self {
+    pub(crate) fn new(world: Arc<World>, node: Node, process: usize, env: Arc<dyn Env>) -> Self {
         let present = Arc::clone(&world.clients);
         present.fetch_add(1, Ordering::SeqCst);
         Self {
             world,
             node,
+            process,
             env,
             _present: Present(present),
         }
@@ -82,14 +84,14 @@ impl Client {
     async fn operation(&self, instance: String) {
         match self.below(20) {
             0..=2 => self.look(instance).await,
-            3 if !self.settings().is_calm => self.work(instance).await,
+            3 if !self.settings().is_flawless() => self.work(instance).await,
             4..=6 => {
                 let kind = self.below(5);
                 let until = self.below(7) as u32;
-                let is_calm = self.settings().is_calm;
+                let is_flawless = self.settings().is_flawless();
                 let act = match kind {
-                    0 if !is_calm => Act::Fail(until),
-                    1 if !is_calm => Act::Panic(until),
+                    0 if !is_flawless => Act::Fail(until),
+                    1 if !is_flawless => Act::Panic(until),
                     2 => Act::Later,
                     3 => Act::Stop,
                     _ => Act::Reject,
@@ -112,6 +114,7 @@ impl Client {
 
     fn timeout(&self) -> Duration {
         match self.below(4) {
+            _ if self.settings().is_brisk => Duration::from_secs(60),
             0 => Duration::from_millis(self.below(3_000) + 1),
             1 => Duration::from_secs(5),
             _ => Duration::from_secs(60),
@@ -133,6 +136,7 @@ impl Client {
         let may_reject = matches!(act, Act::Reject | Act::Transfer { .. });
         let op = self.notes().begin(|op| Operation {
             op,
+            process: self.process,
             instance: instance.clone(),
             how,
             is_priority,
@@ -140,7 +144,9 @@ impl Client {
             may_reject,
             sends,
             begin: 0,
+            begin_at: Duration::ZERO,
             end: None,
+            end_at: None,
         });
         self.notes().say(|| format!("    that is {act:?}"));
         let mut server = self.node.server::<Ledger>(instance).timeout(self.timeout());
@@ -173,6 +179,7 @@ impl Client {
         };
         let op = self.notes().begin(|op| Operation {
             op,
+            process: self.process,
             instance: instance.clone(),
             how,
             is_priority: false,
@@ -180,7 +187,9 @@ impl Client {
             may_reject: rejects,
             sends: None,
             begin: 0,
+            begin_at: Duration::ZERO,
             end: None,
+            end_at: None,
         });
         let server = self.node.server::<Ledger>(instance).timeout(self.timeout());
         let message = Work {
@@ -201,6 +210,7 @@ impl Client {
         let is_priority = self.below(4) == 0;
         let op = self.notes().begin(|op| Operation {
             op,
+            process: self.process,
             instance: instance.clone(),
             how: How::Query,
             is_priority,
@@ -208,7 +218,9 @@ impl Client {
             may_reject: false,
             sends: None,
             begin: 0,
+            begin_at: Duration::ZERO,
             end: None,
+            end_at: None,
         });
         let mut server = self.node.server::<Ledger>(instance).timeout(self.timeout());
         if is_priority {

@@ -194,6 +194,9 @@ impl Handle<Append> for Books {
         cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<u64>, Failure> {
         let before = book.log.len();
+        if !matches!(act, Act::Fail(_) | Act::Panic(_)) {
+            self.notes.attempt(op, cx.attempt());
+        }
         let place = book.append(op);
         self.promise(cx, op);
         match act {

@@ -19,6 +19,7 @@ mod clients;
 mod ledger;
 mod notes;
 mod order;
+mod planted;
 mod rest;
 mod run;
 mod settings;
@@ -92,7 +93,7 @@ fn tell(seed: u64, violations: &[String]) {
 
 #[test]
 fn a_seed_decides_everything() {
-    for seed in [1, 4, 7, 11, 23] {
+    for seed in 0..30 {
         let first = run(seed, true);
         let second = run(seed, true);
         for (line, other) in first.log.iter().zip(&second.log) {

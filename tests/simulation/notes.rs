@@ -26,6 +26,7 @@ pub(crate) enum How {
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) op: u64,
+    pub(crate) process: usize,
     pub(crate) instance: String,
     pub(crate) how: How,
     pub(crate) is_priority: bool,
@@ -36,6 +37,8 @@ pub(crate) struct Operation {
     /// Whether its handler sends a message if it succeeds; and the receiver and the money in it.
     pub(crate) sends: Option<(String, i64)>,
     pub(crate) begin: u64,
+    pub(crate) begin_at: Duration,
+    pub(crate) end_at: Option<Duration>,
     pub(crate) end: Option<(u64, Result<Answer, CallErrorKind>)>,
 }
 
@@ -56,6 +59,7 @@ pub(crate) struct Effect {
     pub(crate) instance: String,
     /// The operation's place in the committed log; none if it was not there.
     pub(crate) place: Option<u64>,
+    pub(crate) at: Duration,
 }
 
 /// A run under a lock.
@@ -83,6 +87,11 @@ struct Inner {
     runs: Vec<Run>,
     /// Until when a process was held up by something that may cost it its locks.
     held_up: BTreeMap<usize, Duration>,
+    /// When the lock of an instance was broken last.
+    broken: BTreeMap<String, Duration>,
+    /// The operations that were tried more than once, and how often.
+    repeated: BTreeMap<u64, u32>,
+    is_steady: bool,
     violations: Vec<String>,
     log: Option<Vec<String>>,
 }
@@ -143,6 +152,7 @@ impl Notes {
             inner.moments += 1;
             let operation = Operation {
                 begin: inner.moments,
+                begin_at: self.clock.now(),
                 op,
                 ..describe(op)
             };
@@ -163,11 +173,56 @@ impl Notes {
     /// An operation ends.
     pub(crate) fn end(&self, op: u64, result: Result<Answer, CallError>) {
         self.say(|| format!("{} ends: {result:?}", name(op)));
+        if let Err(error) = &result
+            && format!("{error:?}").contains("for dead")
+        {
+            self.taken_for_dead(op);
+        }
         let mut inner = self.lock();
         inner.moments += 1;
         let end = (inner.moments, result.map_err(|error| error.kind()));
         let index = ((op - FIRST_OP) / OP_STEP) as usize;
         inner.operations[index].end = Some(end);
+        inner.operations[index].end_at = Some(self.clock.now());
+    }
+
+    /// A process was taken for dead. That is a mistake unless it was held up by something that the
+    /// others were not.
+    fn taken_for_dead(&self, op: u64) {
+        let process = {
+            let inner = self.lock();
+            let process = inner.operations[((op - FIRST_OP) / OP_STEP) as usize].process;
+            (inner.is_steady && !inner.held_up.contains_key(&process)).then_some(process)
+        };
+        if let Some(process) = process {
+            self.violation(format!("process {process} was taken for dead, and lived"));
+        }
+    }
+
+    /// Nobody is held up alone but by what [`Self::hold_up`] tells.
+    pub(crate) fn be_strict(&self) {
+        self.lock().is_steady = true;
+    }
+
+    /// A handler was called for the attempt of an operation that has no fault of its own.
+    pub(crate) fn attempt(&self, op: u64, attempt: u32) {
+        if attempt > 1 {
+            self.lock().repeated.insert(op, attempt);
+        }
+    }
+
+    pub(crate) fn repeated(&self) -> BTreeMap<u64, u32> {
+        self.lock().repeated.clone()
+    }
+
+    /// The lock of an instance was broken: whoever runs under it runs in vain.
+    pub(crate) fn fence(&self, instance: &str) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        inner.broken.insert(instance.to_owned(), now);
+        for run in inner.runs.iter_mut().filter(|run| run.instance == instance) {
+            run.is_over = true;
+        }
     }
 
     pub(crate) fn operations(&self) -> Vec<Operation> {
@@ -178,9 +233,14 @@ impl Notes {
     pub(crate) fn effect(&self, instance: &str, op: u64, place: Option<u64>) {
         self.say(|| format!("{} has its effect on {instance}, at {place:?}", name(op)));
         let instance = instance.to_owned();
+        let at = self.clock.now();
         let mut inner = self.lock();
         let effects = inner.effects.entry(op).or_default();
-        effects.push(Effect { instance, place });
+        effects.push(Effect {
+            instance,
+            place,
+            at,
+        });
     }
 
     pub(crate) fn effects(&self) -> BTreeMap<u64, Vec<Effect>> {
@@ -202,7 +262,8 @@ impl Notes {
         let number = {
             let mut inner = self.lock();
             let held_up = inner.held_up.get(&process).copied();
-            let may_be_fenced = held_up.is_some_and(|until| until + 2 * self.lease >= now);
+            let may_be_fenced = held_up.is_some_and(|until| until + 2 * self.lease >= now)
+                || inner.is_lately_broken(instance, now, self.lease);
             inner.runs.push(Run {
                 may_be_fenced,
                 instance: instance.to_owned(),
@@ -216,8 +277,9 @@ impl Notes {
         let beside: Vec<String> = {
             let inner = self.lock();
             let others = inner.runs.iter().take(number).enumerate();
+            let lately = inner.is_lately_broken(instance, now, self.lease);
             others
-                .filter(|(_, other)| !other.is_over && other.instance == instance)
+                .filter(|(_, other)| !lately && !other.is_over && other.instance == instance)
                 .filter(|(_, other)| {
                     let held_up = inner.held_up.get(&other.process).copied();
                     held_up.is_none_or(|until| until + 2 * self.lease < now)
@@ -246,6 +308,13 @@ impl Notes {
         let runs = inner.runs.iter().enumerate();
         let runs = runs.filter(|(_, run)| !run.may_be_fenced);
         runs.map(|(number, run)| (run.op, number as u64)).collect()
+    }
+}
+
+impl Inner {
+    fn is_lately_broken(&self, instance: &str, now: Duration, lease: Duration) -> bool {
+        let broken = self.broken.get(instance);
+        broken.is_some_and(|broken| *broken + 2 * lease >= now)
     }
 }
 

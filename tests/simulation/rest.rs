@@ -4,14 +4,19 @@ use crate::ledger::{Contents, ENDOWMENT};
 use crate::notes::{Answer, How, Operation, is_mortal, name};
 use crate::order::{Span, contradiction};
 use crate::world::World;
+use abide::admin::{Admin, Finding};
 use abide::durable::keys::{Key, Part, SessionPart};
 use abide::server::CallErrorKind;
 use abide::store::{KeyValue, TransactionExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// How many deaths a message needs to become a dead letter without a fault of its own.
 const DEATHS: usize = 5;
+
+/// How long an operation takes at most where nothing holds it up: less than any poll.
+const SOON: Duration = Duration::from_millis(3_500);
 
 /// Every key of the namespace.
 pub(crate) async fn contents(world: &World) -> Vec<KeyValue> {
@@ -66,6 +71,21 @@ pub(crate) fn unrest(world: &World, all: &[KeyValue], sessions: usize) -> Vec<St
         wrong.push(format!("{} sessions of {sessions} nodes", living.len()));
     }
     wrong
+}
+
+/// What abide's own check finds wrong.
+pub(crate) async fn diagnose(world: &World) -> Vec<Finding> {
+    let admin = Admin::of(world.namespace.clone());
+    let mut findings = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = admin.doctor(cursor.as_ref()).await.unwrap();
+        findings.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return findings;
+        }
+    }
 }
 
 /// The operations whose messages are dead letters.
@@ -132,6 +152,8 @@ impl<'a> Verdict<'a> {
             }
         }
         self.check_effects();
+        self.check_haste();
+        self.check_attempts();
         self.check_closings();
         self.check_money();
         for (instance, book) in self.books {
@@ -217,6 +239,37 @@ impl<'a> Verdict<'a> {
                     name(op)
                 ));
             }
+        }
+    }
+
+    /// Where nothing holds them up, operations end soon, and casts have their effects soon.
+    fn check_haste(&self) {
+        if !self.world.settings.is_brisk {
+            return;
+        }
+        let effects = self.world.notes.effects();
+        for operation in &self.operations {
+            let ended = operation.end_at.unwrap_or(Duration::MAX);
+            let effect = effects
+                .get(&operation.op)
+                .and_then(|effects| effects.first());
+            let last = effect.map_or(ended, |effect| effect.at.max(ended));
+            let took = last.saturating_sub(operation.begin_at);
+            // The token of a later answer goes with the state that is killed.
+            let may_be_lost = is_mortal(&operation.instance) && operation.sends.is_some();
+            if took > SOON && !may_be_lost {
+                self.wrong(format!("{operation:?} took {took:?}"));
+            }
+        }
+    }
+
+    /// No message is tried again that has no fault of its own.
+    fn check_attempts(&self) {
+        if self.world.settings.may_repeat() || self.world.deaths() > 0 {
+            return;
+        }
+        for (op, attempt) in self.world.notes.repeated() {
+            self.wrong(format!("{} was tried for the {attempt}th time", name(op)));
         }
     }
 

@@ -1,10 +1,11 @@
 //! One run, from a seed to its verdict.
 
 use crate::ledger::{Contents, Ledger, Whole};
-use crate::rest::{Verdict, contents, unrest};
+use crate::rest::{Verdict, contents, diagnose, unrest};
 use crate::settings::Settings;
 use crate::world::World;
 use abide::testing::sim::Sim;
+use abide::testing::{Bug, plant};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -31,12 +32,23 @@ const LATEST_COMMIT: Duration = Duration::from_secs(130);
 /// The longest that a last question may take.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// A run with a mistake in abide's code, or with none.
+pub(crate) fn run_with(seed: u64, with_log: bool, bug: Option<Bug>) -> Report {
+    plant(bug);
+    let report = run(seed, with_log);
+    plant(None);
+    report
+}
+
 pub(crate) fn run(seed: u64, with_log: bool) -> Report {
     let sim = Sim::new(seed);
     let settings = Settings::of(seed);
     let world = sim
         .block_on(World::new(settings, sim.env(), with_log))
         .unwrap();
+    if world.settings.is_steady() {
+        world.notes.be_strict();
+    }
     world.notes.say(|| format!("{:?}", world.settings));
     let ran = catch_unwind(AssertUnwindSafe(|| sim.block_on(drive(&sim, &world))));
     match ran {
@@ -80,6 +92,9 @@ async fn drive(sim: &Sim, world: &Arc<World>) {
     let all = contents(world).await;
     for left in unrest(world, &all, 0) {
         world.notes.violation(format!("left in the store: {left}"));
+    }
+    for finding in diagnose(world).await {
+        world.notes.violation(format!("the doctor: {finding:?}"));
     }
     Verdict::new(world, &books, &all).check();
 }

@@ -51,10 +51,12 @@ pub(crate) enum Havoc {
     Clock,
     /// An operator kills or resets an instance.
     Purge,
+    /// An operator breaks a lock, if there is one.
+    Break,
 }
 
 impl Havoc {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Crash,
         Self::Restart,
         Self::Pause,
@@ -63,6 +65,7 @@ impl Havoc {
         Self::Outage,
         Self::Clock,
         Self::Purge,
+        Self::Break,
     ];
 }
 
@@ -84,6 +87,9 @@ pub(crate) struct Settings {
     /// Whether no message fails or locks, and no process dies. Then nothing ever blocks a mailbox, so
     /// that no query passes what stands in it.
     pub(crate) is_calm: bool,
+    /// Whether nothing goes wrong that could hold an operation up. Then each of them ends soon, so
+    /// that a lost wake-up is found although a poll would make up for it.
+    pub(crate) is_brisk: bool,
     /// How long clients work.
     pub(crate) active: Duration,
     /// A client's longest pause between two operations.
@@ -132,7 +138,7 @@ impl Settings {
         if dice.one_in(3) {
             options = options.concurrency(dice.between(1, 3) as usize);
         }
-        let faults = match dice.between(0, 3) {
+        let mut faults = match dice.between(0, 3) {
             _ if is_simple => Faults::none(),
             0 => Faults::none(),
             1 => Faults {
@@ -154,7 +160,27 @@ impl Settings {
             let calm = [Havoc::Pause, Havoc::Slow, Havoc::Clock];
             havoc.retain(|kind| calm.contains(kind));
         }
+        let is_brisk = !is_simple && !is_calm && dice.one_in(4);
+        if is_brisk {
+            faults = Faults {
+                delay: 0.8,
+                delay_by: Duration::from_millis(dice.between(1, 10)),
+                ..Faults::none()
+            };
+            havoc = match dice.between(0, 1) {
+                0 => vec![Havoc::Clock],
+                _ => vec![Havoc::Purge],
+            };
+        } else if !is_simple && !is_calm && dice.one_in(6) {
+            // Nobody is held up alone, so that nobody may be taken for dead.
+            havoc = vec![Havoc::Outage];
+        }
         let mortals = usize::from(havoc.contains(&Havoc::Purge));
+        faults.late_by = match dice.between(0, 2) {
+            0 => Duration::from_millis(300),
+            1 => Duration::from_secs(5),
+            _ => faults.late_by,
+        };
         Self {
             servers,
             senders,
@@ -168,11 +194,29 @@ impl Settings {
             faults,
             havoc,
             is_calm,
+            is_brisk,
             active,
             think: active * 2 * everybody / OPERATIONS,
             gap: active / if dice.one_in(3) { 20 } else { 5 },
             options,
         }
+    }
+
+    /// Whether no message fails by itself or takes the lock.
+    pub(crate) fn is_flawless(&self) -> bool {
+        self.is_calm || self.is_brisk
+    }
+
+    /// Whether processes are held up by outages only.
+    pub(crate) fn is_steady(&self) -> bool {
+        let steady = [Havoc::Outage, Havoc::Clock, Havoc::Purge, Havoc::Break];
+        self.havoc.iter().all(|kind| steady.contains(kind))
+    }
+
+    /// Whether a message may be tried again for no fault of its own.
+    pub(crate) fn may_repeat(&self) -> bool {
+        let harmless = [Havoc::Clock, Havoc::Purge, Havoc::Break];
+        !self.havoc.iter().all(|kind| harmless.contains(kind))
     }
 
     /// The names of the instances.

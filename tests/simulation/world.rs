@@ -4,12 +4,13 @@ use crate::clients::Client;
 use crate::ledger::Books;
 use crate::notes::Notes;
 use crate::settings::{Havoc, LEASE, Settings};
-use abide::Node;
+use abide::admin::{Admin, Then};
 use abide::durable::Namespace;
 use abide::env::Env;
 use abide::store::{Database, MemoryStore};
 use abide::testing::faults::{Faults, FaultyStore, Outage};
 use abide::testing::sim::{self, Sim};
+use abide::{InstanceId, Node};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -154,7 +155,7 @@ impl World {
             slot.node = Some(node.clone());
         }
         for _ in 0..self.settings.clients {
-            let client = Client::new(Arc::clone(&self), node.clone(), Arc::clone(&env));
+            let client = Client::new(Arc::clone(&self), node.clone(), process, Arc::clone(&env));
             env.spawn(Box::pin(client.run()));
         }
     }
@@ -190,6 +191,7 @@ impl World {
                 self.with(place, |slot| slot.sim.shift_wall_clock(seconds));
             }
             Havoc::Purge => self.purge(),
+            Havoc::Break => self.break_lock(),
         }
     }
 
@@ -315,7 +317,9 @@ impl World {
                     Some(kind) => slot.store.set_outage(Some(kind)),
                     None => slot.store.set_locked(true),
                 }
-                self.notes.hold_up(slot.process, duration);
+                if !(everywhere && self.settings.is_steady()) {
+                    self.notes.hold_up(slot.process, duration);
+                }
                 stores.push(slot.store.clone());
             }
         }
@@ -340,6 +344,25 @@ impl World {
         let kill = self.below(3) > 0;
         let work = Client::purge(Arc::clone(self), node, instance, kill);
         self.env.spawn(Box::pin(work));
+    }
+
+    /// What an operator does to a run that hangs, or seems to.
+    fn break_lock(self: &Arc<Self>) {
+        let names = self.settings.names();
+        let name = names[self.below(names.len() as u64) as usize].clone();
+        let instance = InstanceId::new("ledger", name.clone()).unwrap();
+        let world = Arc::clone(self);
+        self.env.spawn(Box::pin(async move {
+            let admin = Admin::of(world.namespace.clone());
+            let broken = admin.break_lock(&instance, Then::Retry, false).await;
+            if broken.is_ok() {
+                world.notes.fence(&name);
+            }
+            world
+                .notes
+                .say(|| format!("the lock of {instance} is broken: {broken:?}"));
+            admin.close().await.unwrap();
+        }));
     }
 
     /// Ends all that goes wrong, and the clients' work.
