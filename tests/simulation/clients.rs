@@ -82,6 +82,9 @@ impl Client {
     }
 
     async fn operation(&self, instance: String) {
+        if self.settings().is_locky && self.below(4) == 0 {
+            return self.work(instance).await;
+        }
         match self.below(20) {
             0..=2 => self.look(instance).await,
             3 if !self.settings().is_flawless() => self.work(instance).await,
@@ -127,7 +130,8 @@ impl Client {
         } else {
             How::Call
         };
-        let is_priority = self.below(10) == 0;
+        let often = if self.settings().is_locky { 2 } else { 10 };
+        let is_priority = self.below(often) == 0;
         let sends = match &act {
             Act::Later => Some((instance.clone(), 0)),
             Act::Transfer { to, amount } => Some((to.clone(), *amount)),

@@ -17,14 +17,14 @@ const MOST_SEEDS: u64 = 400;
 
 /// Found within few seeds each, so that every test run looks for them.
 const FAST: [Bug; 8] = [
+    Bug::PopWithoutConflict,
+    Bug::ConflictAfterClear,
     Bug::LengthNotAdjusted,
     Bug::AttemptsLeftBehind,
     Bug::UserVersionsRepeated,
-    Bug::MarkClearedBlindly,
+    Bug::PushWakesNobody,
     Bug::StaleCacheAccepted,
-    Bug::AnswerBeforeCommit,
-    Bug::EffectsBeforeCommit,
-    Bug::RejectedStateKept,
+    Bug::VersionBySnapshot,
 ];
 
 /// The first seed that fails with the mistake, and what it says.

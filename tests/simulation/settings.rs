@@ -90,6 +90,9 @@ pub(crate) struct Settings {
     /// Whether nothing goes wrong that could hold an operation up. Then each of them ends soon, so
     /// that a lost wake-up is found although a poll would make up for it.
     pub(crate) is_brisk: bool,
+    /// Whether locks are what the run is about: many of them, priority messages meanwhile, and
+    /// holders that die with nobody beside them.
+    pub(crate) is_locky: bool,
     /// How long clients work.
     pub(crate) active: Duration,
     /// A client's longest pause between two operations.
@@ -175,6 +178,10 @@ impl Settings {
             // Nobody is held up alone, so that nobody may be taken for dead.
             havoc = vec![Havoc::Outage];
         }
+        let is_locky = !is_simple && !is_calm && !is_brisk && dice.one_in(4);
+        if is_locky && dice.one_in(2) {
+            havoc = vec![Havoc::Crash];
+        }
         let mortals = usize::from(havoc.contains(&Havoc::Purge));
         faults.late_by = match dice.between(0, 2) {
             0 => Duration::from_millis(300),
@@ -182,7 +189,11 @@ impl Settings {
             _ => faults.late_by,
         };
         Self {
-            servers,
+            servers: if is_locky && dice.one_in(2) {
+                1
+            } else {
+                servers
+            },
             senders,
             clients,
             instances: dice.between(1, 4) as usize,
@@ -195,6 +206,7 @@ impl Settings {
             havoc,
             is_calm,
             is_brisk,
+            is_locky,
             active,
             think: active * 2 * everybody / OPERATIONS,
             gap: active / if dice.one_in(3) { 20 } else { 5 },

@@ -246,9 +246,8 @@ impl World {
                     _ => None,
                 }
             };
-            if ended != Some(true) {
-                world.died();
-            }
+            // Also an orderly end: what ran under a lock has been attempted.
+            world.died();
             if let Some(slot) = slot {
                 world.note_failure(&slot);
                 slot.sim.crash();
@@ -272,6 +271,8 @@ impl World {
     fn slow(self: &Arc<Self>, place: usize) {
         let factor = 1.0 + self.below(20) as f64;
         let duration = Duration::from_secs(self.below(60));
+        // Then it may lose the locks that it holds.
+        self.died();
         let Some((machine, process)) = self.with(place, |slot| {
             slot.sim.slow(factor);
             // A sleep that begins while it is slow goes on being long.
