@@ -157,6 +157,11 @@ impl Env for TokioEnv {
     }
 }
 
+/// A random number as a fraction: uniform, below one.
+pub(crate) fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Completes when the process is asked to end: by Ctrl-C, or by SIGTERM where there is one.
 ///
 /// # Errors

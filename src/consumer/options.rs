@@ -1,5 +1,6 @@
 //! What may be set per kind, and why the defaults are what they are.
 
+use crate::env::fraction;
 use std::time::Duration;
 
 /// How a node works on the instances of a kind.
@@ -142,8 +143,8 @@ impl KindOptions {
 
     /// The wait after this many failures, with its random part.
     pub(crate) fn jittered_after(&self, failures: u32, random: u64) -> Duration {
-        let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        self.backoff_after(failures).mul_f64(1.0 - fraction / 2.0)
+        self.backoff_after(failures)
+            .mul_f64(1.0 - fraction(random) / 2.0)
     }
 
     /// Whether a message that failed this often becomes a dead letter.

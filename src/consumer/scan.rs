@@ -8,6 +8,7 @@
 
 use super::Consumer;
 use super::slots::Look;
+use crate::durable::presence::backoff;
 use crate::durable::ready;
 use crate::planted::{Bug, planted};
 use crate::store::{KeyRange, StoreError, StoreFuture, TransactionExt, Version};
@@ -21,6 +22,9 @@ const PAGE: usize = 128;
 
 /// How long a watch is trusted, give or take a quarter.
 const POLL: Duration = Duration::from_secs(10);
+
+/// The longest first wait after a failure of the store. It doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 
 /// The longest wait after failures of the store.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
@@ -119,10 +123,8 @@ impl Consumer {
     }
 
     async fn back_off(&self, failures: u32) {
-        let longest = Duration::from_millis(20)
-            .saturating_mul(1 << failures.min(10))
-            .min(LONGEST_BACKOFF);
-        let fraction = (self.env.random() >> 11) as f64 / (1_u64 << 53) as f64;
-        self.env.sleep(longest.mul_f64(0.5 + fraction / 2.0)).await;
+        let env = self.env.as_ref();
+        let wait = backoff(env, FIRST_BACKOFF, LONGEST_BACKOFF, failures);
+        env.sleep(wait).await;
     }
 }

@@ -11,7 +11,7 @@
 
 use super::namespace::Namespace;
 use super::session::{Session, SessionError};
-use crate::env::Env;
+use crate::env::{Env, fraction};
 use crate::store::{StoreError, StoreErrorKind};
 use futures_channel::oneshot;
 use futures_util::FutureExt;
@@ -231,8 +231,7 @@ impl fmt::Debug for Presence {
 
 /// A random part of `most`, so that processes do not fall into step.
 pub(crate) fn jitter(env: &dyn Env, most: Duration) -> Duration {
-    let fraction = (env.random() >> 11) as f64 / (1_u64 << 53) as f64;
-    most.mul_f64(fraction)
+    most.mul_f64(fraction(env.random()))
 }
 
 /// The wait after a failure that had `doublings` failures before it: random, at least half of

@@ -2,7 +2,7 @@
 //! back off.
 
 use super::{Committed, Store, StoreError, StoreErrorKind, Tx};
-use crate::env::Env;
+use crate::env::{Env, fraction};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -358,8 +358,7 @@ impl Retries {
             .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
             .min(self.policy.max_backoff);
         // Uniform below the bound: a shorter wait loses nothing, a common one keeps rivals in step.
-        let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        longest.mul_f64(fraction)
+        longest.mul_f64(fraction(random))
     }
 }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime};
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 struct Plain<T> {
     id: IpAddr,
     number: NonZeroU8,
@@ -14,7 +14,7 @@ struct Plain<T> {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 enum Choice<T> {
     Unit,
     Newtype(Box<Choice<T>>),
@@ -23,7 +23,7 @@ enum Choice<T> {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 struct Tree<T>(Vec<Tree<T>>, T);
 
 #[derive(Serialize, Deserialize)]
@@ -35,13 +35,13 @@ enum Untagged {
 
 #[derive(Deserialize)]
 #[serde(tag = "t")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 enum Internal {
     A { a: u8 },
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 struct Flat {
     a: u8,
     #[serde(flatten)]
@@ -49,7 +49,7 @@ struct Flat {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is looked at")]
 enum PartlyUntagged {
     A,
     #[serde(untagged)]
@@ -84,10 +84,10 @@ fn buffers_are_found_wherever_they_are() {
 #[test]
 fn a_type_without_an_end_is_bounded() {
     #[derive(Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "only its shape is looked at")]
     struct Endless(Box<Endless>);
     #[derive(Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "only its shape is looked at")]
     struct Chain {
         next: Option<Box<Chain>>,
         other: Vec<Chain>,

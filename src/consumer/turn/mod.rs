@@ -27,6 +27,7 @@ use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::message::Failed;
 use crate::durable::queue::{self, Pushes};
+use crate::durable::session;
 use crate::durable::state::StateVersion;
 use crate::durable::{Answer, CallId, Message, Namespace, SessionError, Work, ready, reply};
 use crate::env::Env;
@@ -38,7 +39,7 @@ use crate::store::{CommitStamp, Stamp, StoreError, StoreErrorKind, TransactionEx
 use crate::wake::{Callers, Inline};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A state in memory, good for as long as the store holds this version of it.
 #[derive(Debug)]
@@ -310,8 +311,7 @@ impl Scene<'_> {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since = self.env.wall_clock().duration_since(UNIX_EPOCH);
-        u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+        session::millis(self.env.wall_clock())
     }
 
     /// Which of the processes that hold a claim on a head are there. Serializable: a claim must not

@@ -221,7 +221,7 @@ impl Shared {
                 store: Arc::clone(self),
                 is_committed: false,
             };
-            let wait = env.sleep(longest.mul_f64(fraction(env.random())));
+            let wait = env.sleep(longest.mul_f64(crate::env::fraction(env.random())));
             env.spawn(Box::pin(async move {
                 wait.await;
                 batch.is_committed = true;
@@ -284,11 +284,6 @@ fn complete(completions: Vec<Completion>) {
     for (watch, result) in completions {
         watch.complete(result);
     }
-}
-
-/// Uniform below one.
-fn fraction(random: u64) -> f64 {
-    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Lets other tasks run before the result of an operation that did not have to wait for anything:

@@ -22,7 +22,7 @@ impl Random {
 
     /// Below one.
     pub(crate) fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        crate::env::fraction(self.next())
     }
 
     /// Below `bound`, or zero.
