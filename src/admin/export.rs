@@ -292,7 +292,7 @@ impl Admin {
             let range = within.rest.clone();
             let next = match within.part {
                 Part::Mailbox(lane) => {
-                    let read = read_messages(tx, namespace, &keys, lane, range, rows, bytes);
+                    let read = read_messages(tx, &keys, lane, range, rows, bytes);
                     let (head, foreign) = read.await?;
                     damaged.extend(foreign);
                     for queued in head.messages {
@@ -368,7 +368,7 @@ impl Admin {
         let paused = pause::read_at(tx, keys.paused()).await;
         let paused = or_damage(paused, &keys.paused(), damaged)?.flatten();
         let held = lock::read_lock(tx, keys).await;
-        let held = or_damage(held, &keys.lock_chunk(0), damaged)?.flatten();
+        let held = or_damage(held, &keys.lock(), damaged)?.flatten();
         let mut bodies = vec![Body::Instance {
             kind: instance.kind().to_owned(),
             id: instance.id().to_owned(),
@@ -389,7 +389,7 @@ impl Admin {
         }
         if let Some(held) = held {
             let message = lock::read_message(tx, keys).await;
-            let message = or_damage(message, &keys.lock_chunk(1), damaged)?;
+            let message = or_damage(message, &keys.lock_message_chunk(0), damaged)?;
             bodies.extend(message.map(|message| message_body(held.lane, message)));
         }
         Ok(bodies)
@@ -408,7 +408,7 @@ fn message_body(lane: Lane, message: Message) -> Body {
 
 /// What changes when an instance goes on: the state's version, the lock, and what stands at the heads.
 async fn fingerprint(tx: &Tx, keys: &InstanceKeys) -> Result<Vec<Option<Bytes>>, StoreError> {
-    let (version, lock) = (tx.peek(&keys.version()), tx.peek(&keys.lock_chunk(0)));
+    let (version, lock) = (tx.peek(&keys.version()), tx.peek(&keys.lock()));
     let (version, lock) = try_join(version, lock).await?;
     let mut seen = vec![version, lock];
     for lane in [Lane::Priority, Lane::Ordinary] {

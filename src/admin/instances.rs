@@ -331,8 +331,8 @@ async fn summarize(
     let keys = namespace.keys().instance(instance);
     let mut damaged = Vec::new();
     let lanes = try_join(
-        lane(tx, namespace, &keys, Lane::Ordinary),
-        lane(tx, namespace, &keys, Lane::Priority),
+        lane(tx, &keys, Lane::Ordinary),
+        lane(tx, &keys, Lane::Priority),
     );
     let length = async { Ok(queue::length(tx, &keys).await) };
     let lock_read = async { Ok(crate::durable::lock::read_lock(tx, &keys).await) };
@@ -355,7 +355,7 @@ async fn summarize(
     damaged.extend(of_ordinary);
     damaged.extend(of_priority);
     let length = or_damage(length, &keys.length(), &mut damaged)?;
-    let held = or_damage(held, &keys.lock_chunk(0), &mut damaged)?;
+    let held = or_damage(held, &keys.lock(), &mut damaged)?;
     let paused = or_damage(pauses.0, &keys.paused(), &mut damaged)?;
     let kind_paused = or_damage(pauses.1, keys.kind_paused(), &mut damaged)?;
     let version = or_damage(state.0, &keys.version(), &mut damaged)?.flatten();
@@ -378,12 +378,11 @@ async fn summarize(
 
 async fn lane(
     tx: &Tx,
-    namespace: &Namespace,
     keys: &InstanceKeys,
     lane: Lane,
 ) -> Result<(LaneSummary, Vec<Damage>), StoreError> {
     let record = async { Ok(attempts::read(tx, keys, lane).await) };
-    let head = read_messages(tx, namespace, keys, lane, keys.mailbox(lane), 1, 0);
+    let head = read_messages(tx, keys, lane, keys.mailbox(lane), 1, 0);
     let ((head, mut damaged), record) = try_join(head, record).await?;
     let record = or_damage(record, &keys.attempts(lane), &mut damaged)?.flatten();
     let first = head.messages.first();

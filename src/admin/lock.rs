@@ -101,7 +101,7 @@ impl Admin {
         let message = match message {
             Ok(message) => Ok((&message).into()),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                Err(Damage::new(keys.lock_chunk(1), &error))
+                Err(Damage::new(keys.lock_message_chunk(0), &error))
             }
             Err(error) => return Err(error.into()),
         };
@@ -157,7 +157,7 @@ impl Admin {
             }
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 // A commit that changes it meanwhile fails this one.
-                tx.get(&keys.lock_chunk(0), Isolation::Serializable).await?;
+                tx.get(&keys.lock(), Isolation::Serializable).await?;
                 None
             }
             Err(error) => return Err(error.into()),

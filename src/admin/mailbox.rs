@@ -4,7 +4,6 @@ use super::Admin;
 use super::error::AdminError;
 use super::page::{Cursor, Damage, Page, Place};
 use super::views::MessageView;
-use crate::durable::Namespace;
 use crate::durable::keys::{InstanceKeys, Lane};
 use crate::durable::queue::{self, Head, Queued};
 use crate::id::InstanceId;
@@ -68,9 +67,7 @@ impl Admin {
         let limit = limit.clamp(1, super::MAX_PAGE);
         let read = self.look(|tx| {
             let (keys, range) = (keys.clone(), range.clone());
-            async move {
-                read_messages(&tx, namespace, &keys, lane, range, limit, PAGE_BYTES).await
-            }
+            async move { read_messages(&tx, &keys, lane, range, limit, PAGE_BYTES).await }
         });
         let (head, damaged) = read.await?;
         Ok(Page {
@@ -89,7 +86,6 @@ impl Admin {
 /// Reads messages as [`queue::read_from`] does, but passes over keys that are no message's.
 pub(super) async fn read_messages(
     tx: &Tx,
-    namespace: &Namespace,
     keys: &InstanceKeys,
     lane: Lane,
     mut range: KeyRange,
@@ -98,7 +94,7 @@ pub(super) async fn read_messages(
 ) -> Result<(Head, Vec<Damage>), StoreError> {
     let mut damaged = Vec::new();
     loop {
-        let read = queue::read_from(tx, namespace, keys, lane, range.clone(), rows, bytes);
+        let read = queue::read_from(tx, keys, lane, range.clone(), rows, bytes);
         let error = match read.await {
             Ok(head) => return Ok((head, damaged)),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => error,

@@ -134,11 +134,10 @@ impl Admin {
         lane: Lane,
         selection: Selection,
     ) -> Result<Option<KeyRange>, AdminError> {
-        let namespace = &self.namespace;
         let extent = self.look(|tx| async move {
             let all = keys.mailbox(lane);
             if let Selection::Stamp(stamp) = selection {
-                let found = queue::find(&tx, namespace, keys, lane, stamp).await?;
+                let found = queue::find(&tx, keys, lane, stamp).await?;
                 return Ok(found.map(|found| found.span));
             }
             let last = tx
@@ -166,7 +165,7 @@ impl Admin {
         self.change(|tx| {
             let range = range.clone();
             async move {
-                let head = read_messages(&tx, namespace, keys, lane, range, rows, BATCH_BYTES);
+                let head = read_messages(&tx, keys, lane, range, rows, BATCH_BYTES);
                 let record = async { Ok(attempts::read(&tx, keys, lane).await) };
                 let front = tx.get_range(keys.mailbox(lane).read().limit(1).snapshot());
                 let ((head, _), record, front) = try_join3(head, record, front).await?;
@@ -227,7 +226,7 @@ impl Admin {
 pub(super) async fn is_idle(tx: &Tx, keys: &InstanceKeys) -> Result<bool, StoreError> {
     let empty = |lane| queue::mailbox_is_empty(tx, keys, lane, Isolation::Serializable);
     let mailboxes = try_join(empty(Lane::Ordinary), empty(Lane::Priority));
-    let (mailboxes, lock) = try_join(mailboxes, tx.read(&keys.lock_chunk(0))).await?;
+    let (mailboxes, lock) = try_join(mailboxes, tx.read(&keys.lock())).await?;
     Ok(mailboxes == (true, true) && lock.is_none())
 }
 

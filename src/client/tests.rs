@@ -75,14 +75,7 @@ impl World {
     fn mailbox(&self, id: &str) -> Vec<(Version, String)> {
         let keys = self.namespace.keys().instance(&instance(id));
         let tx = self.cluster.begin().unwrap();
-        let head = queue::read_head(
-            &tx,
-            &self.namespace,
-            &keys,
-            Lane::Ordinary,
-            usize::MAX,
-            usize::MAX,
-        );
+        let head = queue::read_head(&tx, &keys, Lane::Ordinary, usize::MAX, usize::MAX);
         let read = |queued: &queue::Queued| {
             let stamp = queued.stamp.as_bytes();
             let version = Version(u64::from_be_bytes(stamp[..8].try_into().unwrap()));
@@ -100,8 +93,7 @@ impl World {
             let (namespace, keys) = (namespace.clone(), keys.clone());
             async move {
                 let tx = attempt.tx();
-                let head =
-                    queue::read_head(tx, &namespace, &keys, Lane::Ordinary, 1_000, 1_000_000);
+                let head = queue::read_head(tx, &keys, Lane::Ordinary, 1_000, 1_000_000);
                 let head = head.await?;
                 queue::pop(tx, &keys, &head.messages);
                 tx.clear(keys.ready());
@@ -671,14 +663,7 @@ impl World {
     async fn mailbox_now(&self, id: &str) -> Vec<Version> {
         let keys = self.namespace.keys().instance(&instance(id));
         let tx = self.cluster.begin().unwrap();
-        let head = queue::read_head(
-            &tx,
-            &self.namespace,
-            &keys,
-            Lane::Ordinary,
-            1_000,
-            1_000_000,
-        );
+        let head = queue::read_head(&tx, &keys, Lane::Ordinary, 1_000, 1_000_000);
         let stamps = head.await.unwrap().messages;
         let version = |queued: &queue::Queued| {
             let stamp = queued.stamp.as_bytes();

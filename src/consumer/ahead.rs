@@ -10,9 +10,10 @@
 //!   has messages from memory it has a conflict on the whole mailbox. A turn that would write nothing
 //!   is run again at a fresh version.
 
-use super::view::{View, Window};
+use super::view::View;
 use crate::durable::Namespace;
 use crate::durable::keys::InstanceKeys;
+use crate::durable::overview::Window;
 use crate::env::BoxFuture;
 use crate::planted::{Bug, planted};
 use crate::store::{StoreError, Tx, Version};
@@ -53,7 +54,7 @@ impl Ahead {
         if planted(Bug::ChainedUnread) {
             tx.set_read_version(version);
         }
-        let view: BoxFuture<'static, _> = Box::pin(View::read(&reader, namespace, keys, window));
+        let view: BoxFuture<'static, _> = Box::pin(View::read(&reader, keys, window));
         Some(Self {
             tx,
             view: Box::pin(maybe_done(view)),

@@ -1,22 +1,16 @@
 //! What a turn reads, all at one version and side by side.
 
-use crate::durable::attempts::{self, Attempts};
+use crate::durable::attempts::Attempts;
 use crate::durable::keys::{InstanceKeys, Lane};
-use crate::durable::lock::{self, Lock};
-use crate::durable::queue::{self, Head};
-use crate::durable::state::{self, StateVersion};
-use crate::durable::{Namespace, pause, ready};
+use crate::durable::lock::Lock;
+use crate::durable::overview::{self, Window};
+use crate::durable::queue::Head;
+use crate::durable::ready;
+use crate::durable::state::StateVersion;
 use crate::store::{StoreError, Tx};
 use bytes::Bytes;
-use futures_util::future::{try_join, try_join4};
+use futures_util::future::try_join;
 use std::future::Future;
-
-/// How much of the mailbox to read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub(super) rows: usize,
-    pub(super) bytes: usize,
-}
 
 /// An instance as its turn finds it.
 ///
@@ -45,41 +39,24 @@ impl View {
     /// Begins all reads at once.
     pub(super) fn read(
         tx: &Tx,
-        namespace: &Namespace,
         keys: &InstanceKeys,
         window: Window,
     ) -> impl Future<Output = Result<Self, StoreError>> + Send + 'static + use<> {
-        let head = |lane| queue::read_head(tx, namespace, keys, lane, window.rows, window.bytes);
-        let switches = try_join4(
-            state::read_version(tx, keys),
-            lock::read_lock(tx, keys),
-            pause::read(tx, keys),
-            ready::read_mark(tx, keys),
-        );
-        let mailboxes = try_join4(
-            attempts::read(tx, keys, Lane::Priority),
-            attempts::read(tx, keys, Lane::Ordinary),
-            head(Lane::Priority),
-            head(Lane::Ordinary),
-        );
+        let (overview, mark) = (overview::read(tx, keys, window), ready::read_mark(tx, keys));
         async move {
-            let ((version, lock, paused, mark), (a_priority, a_ordinary, priority, ordinary)) =
-                try_join(switches, mailboxes).await?;
+            let (overview, mark) = try_join(overview, mark).await?;
+            let line = |lane, (head, attempts)| Line {
+                lane,
+                head,
+                attempts,
+            };
             Ok(Self {
-                version,
-                lock,
-                paused: paused.is_some(),
+                version: overview.version,
+                lock: overview.lock,
+                paused: overview.paused,
                 mark,
-                priority: Line {
-                    lane: Lane::Priority,
-                    head: priority,
-                    attempts: a_priority,
-                },
-                ordinary: Line {
-                    lane: Lane::Ordinary,
-                    head: ordinary,
-                    attempts: a_ordinary,
-                },
+                priority: line(Lane::Priority, overview.priority),
+                ordinary: line(Lane::Ordinary, overview.ordinary),
             })
         }
     }

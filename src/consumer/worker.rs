@@ -10,8 +10,8 @@ use super::kinds::Kind;
 use super::plan::Parked;
 use super::slots::{Look, Memory, Rest, Taken, Verdict};
 use super::turn::{Cache, Cached, Next, Scene, Turn, turn};
-use super::view::Window;
 use crate::durable::keys::InstanceKeys;
+use crate::durable::overview::Window;
 use crate::durable::state::StateVersion;
 use crate::durable::{Lane, Session, SessionError, Work};
 use crate::id::InstanceId;
@@ -39,6 +39,10 @@ const AWAY: Duration = Duration::from_secs(1);
 /// How many rows of a mailbox a turn reads at most: as many as there are messages in the largest
 /// batch by default.
 const MAX_ROWS: usize = 256;
+
+/// How many rows are read at first of a mailbox of which nothing is known: were they all as large as
+/// a row can be, it would still be no more than one transaction may write.
+const FIRST_PAGE: usize = 64;
 
 /// The worker of one instance.
 pub(super) struct Worker {
@@ -303,7 +307,11 @@ impl Worker {
             reservation: &reservation,
             single: true,
             blame: None,
-            window: Window { rows: 1, bytes: 1 },
+            window: Window {
+                rows: 1,
+                bytes: 1,
+                page: 1,
+            },
             chained: false,
             ahead: Mutex::default(),
         };
@@ -323,9 +331,14 @@ impl Worker {
         let fit = memory
             .row_bytes
             .map_or(MAX_ROWS, |bytes| options.batch_bytes / bytes.max(1));
+        let rows = fit.clamp(1, options.batch_messages.max(1));
         Window {
-            rows: fit.clamp(1, options.batch_messages.max(1)),
+            rows,
             bytes: options.batch_bytes,
+            page: match memory.row_bytes {
+                Some(_) => rows.saturating_add(1).min(MAX_ROWS),
+                None => rows.saturating_add(1).min(FIRST_PAGE),
+            },
         }
     }
 

@@ -69,8 +69,17 @@ pub(crate) fn read(
     let stored = tx.get(&key, Isolation::Serializable);
     async move {
         let stored = stored.await?;
-        stored.map(|bytes| value::decode(&key, &bytes)).transpose()
+        stored.map(|bytes| decode(&key, &bytes)).transpose()
     }
+}
+
+/// The record in a value.
+///
+/// # Errors
+///
+/// [`Corrupt`](crate::store::StoreErrorKind::Corrupt), naming the key.
+pub(super) fn decode(key: &[u8], stored: &[u8]) -> Result<Attempts, StoreError> {
+    value::decode(key, stored)
 }
 
 /// Writes the record of a mailbox.

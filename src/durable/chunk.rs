@@ -15,7 +15,7 @@ use crate::store::{
 use bytes::Bytes;
 use std::future::Future;
 
-pub(crate) use scan::{Layout, Limits, Record, scan};
+pub(crate) use scan::{Layout, Limits, Record, Scanned, scan, scan_from};
 
 /// The largest chunk, in bytes, the count in the first one included.
 pub(crate) const CHUNK_BYTES: usize = 90_000;

@@ -7,14 +7,15 @@
 //!   ("y")                                          how far an import has come
 //!   ("z", kind)                                    pauses of whole kinds
 //!   ("d", kind, id)                                the directory
-//!   ("i", shard, kind, id, "q"|"p", inc, stamp, chunk)   messages and priority messages
+//!   ("i", shard, kind, id, "l", chunk              the message under the lock
+//!                          "m", "a", lane          attempts at a lane's head
+//!                          "m", "l"                lock
+//!                          "m", "v"                state stamp and schema
+//!                          "m", "z"                paused
 //!                          "n"                     mailbox length
+//!                          "p"|"q", inc, stamp, chunk   priority messages and messages
 //!                          "s", path…              state leaves
-//!                          "v"                     state stamp and schema
-//!                          "l", chunk              lock
-//!                          "a", lane               attempts at a lane's head
 //!                          "x", stamp, chunk       dead letters
-//!                          "z"                     paused
 //!   ("r", shard, kind, id)                         ready marks
 //!   ("w", shard)                                   wake counters
 //!   ("c", session, "h")                            heartbeat
@@ -25,7 +26,8 @@
 //!
 //! The encoding is FoundationDB's tuple layer, so that every binding can read the keys; a prefix of
 //! a tuple is a prefix of its bytes. `shard` scatters neighbouring instances and is the unit of
-//! wake-up.
+//! wake-up. What every turn reads of an instance, from the attempts to the mailboxes, stands side by
+//! side, so that it is one read.
 
 mod parse;
 
@@ -163,8 +165,10 @@ pub enum Part {
     },
     /// The state's stamp and schema.
     Version,
-    /// A chunk of the lock.
-    Lock {
+    /// The lock.
+    Lock,
+    /// A chunk of the message under the lock.
+    LockMessage {
         /// Which chunk.
         chunk: u32,
     },
@@ -477,6 +481,21 @@ impl InstanceKeys {
         )
     }
 
+    /// The incarnation, stamp and chunk of a key in a mailbox; none if it is no message's.
+    ///
+    /// The same as [`Keys::decode`], but without looking again at what all keys of a mailbox share.
+    #[must_use]
+    pub fn place_in(mailbox: &KeyRange, key: &[u8]) -> Option<(u32, Stamp, u32)> {
+        let rest = key.strip_prefix(mailbox.begin.as_ref())?;
+        let parse::Place(incarnation, stamp, chunk) = foundationdb_tuple::unpack(rest).ok()?;
+        let spelled = Writer::new(&[])
+            .number(u64::from(incarnation))
+            .stamp(stamp)
+            .number(u64::from(chunk))
+            .finish();
+        (spelled == rest).then_some((incarnation, stamp, chunk))
+    }
+
     /// A chunk of a message to be pushed, the `user`-th of its transaction.
     #[must_use]
     pub fn push(&self, lane: Lane, incarnation: u32, user: u16, chunk: u32) -> StampedKey {
@@ -500,28 +519,46 @@ impl InstanceKeys {
         below(self.part("s").finish())
     }
 
-    /// `(…, "v")`
+    /// What is known of the instance besides its messages and its state: `(…, "m", …)`.
     #[must_use]
-    pub fn version(&self) -> Bytes {
-        self.part("v").finish()
+    pub fn meta(&self) -> KeyRange {
+        below(self.part("m").finish())
     }
 
-    /// Every chunk of the lock.
+    /// All that a turn reads: what is known of the instance, and its mailboxes.
     #[must_use]
-    pub fn lock(&self) -> KeyRange {
+    pub fn overview(&self) -> KeyRange {
+        KeyRange::new(self.meta().begin, self.mailbox(Lane::Ordinary).end)
+    }
+
+    /// `(…, "m", "v")`
+    #[must_use]
+    pub fn version(&self) -> Bytes {
+        self.part("m").text("v").finish()
+    }
+
+    /// `(…, "m", "l")`
+    #[must_use]
+    pub fn lock(&self) -> Bytes {
+        self.part("m").text("l").finish()
+    }
+
+    /// Every chunk of the message under the lock.
+    #[must_use]
+    pub fn lock_message(&self) -> KeyRange {
         below(self.part("l").finish())
     }
 
-    /// A chunk of the lock.
+    /// A chunk of the message under the lock.
     #[must_use]
-    pub fn lock_chunk(&self, chunk: u32) -> Bytes {
+    pub fn lock_message_chunk(&self, chunk: u32) -> Bytes {
         self.part("l").number(u64::from(chunk)).finish()
     }
 
-    /// `(…, "a", lane)`
+    /// `(…, "m", "a", lane)`
     #[must_use]
     pub fn attempts(&self, lane: Lane) -> Bytes {
-        self.part("a").text(lane.code()).finish()
+        self.part("m").text("a").text(lane.code()).finish()
     }
 
     /// Every dead letter.
@@ -550,10 +587,10 @@ impl InstanceKeys {
         StampedKey { template, offset }
     }
 
-    /// `(…, "z")`
+    /// `(…, "m", "z")`
     #[must_use]
     pub fn paused(&self) -> Bytes {
-        self.part("z").finish()
+        self.part("m").text("z").finish()
     }
 
     /// The pause of the instance's kind, `("z", kind)`.
@@ -583,7 +620,8 @@ impl InstanceKeys {
             Part::Length => self.length(),
             Part::State { path } => [&self.state().begin[..], path].concat().into(),
             Part::Version => self.version(),
-            Part::Lock { chunk } => self.lock_chunk(*chunk),
+            Part::Lock => self.lock(),
+            Part::LockMessage { chunk } => self.lock_message_chunk(*chunk),
             Part::Attempts { lane } => self.attempts(*lane),
             Part::DeadLetter { stamp, chunk } => self.dead_letter(*stamp, *chunk),
             Part::Paused => self.paused(),

@@ -123,7 +123,7 @@ async fn drain(
     keys: &InstanceKeys,
     mailbox: MailboxLane,
 ) -> Result<bool, StoreError> {
-    let head = queue::read_head(tx, namespace, keys, mailbox, BATCH_ROWS, BATCH_BYTES).await;
+    let head = queue::read_head(tx, keys, mailbox, BATCH_ROWS, BATCH_BYTES).await;
     let head = match head {
         Ok(head) => head,
         Err(error) if error.kind() == StoreErrorKind::Corrupt => {
@@ -204,7 +204,7 @@ async fn delete(
     };
     let empty = |mailbox| queue::mailbox_is_empty(tx, keys, mailbox, isolation);
     let mailboxes = try_join(empty(MailboxLane::Ordinary), empty(MailboxLane::Priority));
-    let lock = tx.get(&keys.lock_chunk(0), Isolation::Serializable);
+    let lock = tx.get(&keys.lock(), Isolation::Serializable);
     let ((ordinary, priority), lock) = try_join(mailboxes, lock).await?;
     let is_empty = ordinary && priority && lock.is_none();
     if !is_empty && !planted(Bug::KillDoesNotLook) {

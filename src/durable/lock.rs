@@ -4,9 +4,9 @@
 //!
 //! - *A token names one taking.* It is the stamp of the commit that took the lock, so no two
 //!   takings share one, and a former holder's token is never the lock's again.
-//! - *The header covers the rest.* Every taking, renewal and end writes or clears chunk 0, and
-//!   whoever acts on a lock reads chunk 0 serializably: of two that act at once, one fails.
-//! - *A renewal is small.* The message stands in the chunks behind the header and stays there.
+//! - *The header covers the rest.* Every taking, renewal and end writes or clears the header, and
+//!   whoever acts on a lock reads it serializably: of two that act at once, one fails.
+//! - *A renewal is small.* The message stands under keys of its own and stays there.
 //!
 //! The header is a format byte, the token, and the other fields as MessagePack. The token stands at
 //! a fixed place because the commit itself fills it in.
@@ -16,8 +16,7 @@ use super::keys::{self, InstanceKeys, SessionId};
 use super::message::{LaneName, Message};
 use super::value::{self, corrupt};
 use crate::planted::{Bug, planted};
-use crate::store::{CommitStamp, Isolation, KeyRange, Stamp, StoreError, Tx};
-use bytes::Bytes;
+use crate::store::{CommitStamp, Isolation, Stamp, StoreError, Tx};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 
@@ -124,7 +123,7 @@ pub(crate) fn read_lock(
     tx: &Tx,
     keys: &InstanceKeys,
 ) -> impl Future<Output = Result<Option<Lock>, StoreError>> + Send + use<> {
-    let key = keys.lock_chunk(0);
+    let key = keys.lock();
     let header = tx.get(&key, Isolation::Serializable);
     async move {
         let header = header.await?;
@@ -143,10 +142,10 @@ pub(crate) fn read_message(
     tx: &Tx,
     keys: &InstanceKeys,
 ) -> impl Future<Output = Result<Message, StoreError>> + Send + use<> {
-    let (chunks, keys) = (message_chunks(keys), keys.clone());
-    let first = message_chunk(&keys, 0);
+    let (chunks, keys) = (keys.lock_message(), keys.clone());
+    let first = keys.lock_message_chunk(0);
     let value = chunk::read(tx, &chunks, Isolation::Snapshot, move |number| {
-        message_chunk(&keys, number)
+        keys.lock_message_chunk(number)
     });
     async move {
         let value = value.await?;
@@ -185,10 +184,10 @@ pub(crate) fn take(
     if let Some(message) = message {
         let message = value::encode(message)?;
         // Whatever stood here belonged to another message, which may have been longer.
-        tx.clear_range(&message_chunks(keys));
-        chunk::write(tx, |number| message_chunk(keys, number), &message)?;
+        tx.clear_range(&keys.lock_message());
+        chunk::write(tx, |number| keys.lock_message_chunk(number), &message)?;
     }
-    tx.set_versionstamped_value(&keys.lock_chunk(0), &template, TOKEN_AT);
+    tx.set_versionstamped_value(&keys.lock(), &template, TOKEN_AT);
     Ok(())
 }
 
@@ -222,22 +221,14 @@ pub(crate) fn renew(
 ///
 /// When the record cannot be encoded.
 pub(crate) fn write_renewed(tx: &Tx, keys: &InstanceKeys, lock: &Lock) -> Result<(), StoreError> {
-    tx.set(&keys.lock_chunk(0), &encode(lock)?);
+    tx.set(&keys.lock(), &encode(lock)?);
     Ok(())
 }
 
 /// Ends the lock: nothing of it stays.
 pub(crate) fn clear(tx: &Tx, keys: &InstanceKeys) {
-    tx.clear_range(&keys.lock());
-}
-
-/// The key of a chunk of the message: the header's is chunk 0 of the lock.
-fn message_chunk(keys: &InstanceKeys, number: u32) -> Bytes {
-    keys.lock_chunk(number.saturating_add(1))
-}
-
-fn message_chunks(keys: &InstanceKeys) -> KeyRange {
-    KeyRange::new(message_chunk(keys, 0), keys.lock().end)
+    tx.clear(&keys.lock());
+    tx.clear_range(&keys.lock_message());
 }
 
 fn encode(lock: &Lock) -> Result<Vec<u8>, StoreError> {
@@ -255,7 +246,12 @@ fn encode(lock: &Lock) -> Result<Vec<u8>, StoreError> {
     Ok(header)
 }
 
-fn decode(key: &[u8], header: &[u8]) -> Result<Lock, StoreError> {
+/// The lock in a header.
+///
+/// # Errors
+///
+/// As [`read_lock`].
+pub(super) fn decode(key: &[u8], header: &[u8]) -> Result<Lock, StoreError> {
     let parts = header.split_first().and_then(|(format, rest)| {
         let (token, fields) = rest.split_first_chunk()?;
         Some((*format, *token, fields))

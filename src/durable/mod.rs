@@ -20,6 +20,7 @@ mod lane;
 pub(crate) mod lock;
 pub(crate) mod message;
 mod namespace;
+pub(crate) mod overview;
 pub(crate) mod pause;
 pub(crate) mod presence;
 pub(crate) mod queue;

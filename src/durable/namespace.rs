@@ -8,7 +8,7 @@ use crate::store::{
 use serde::{Deserialize, Serialize};
 
 /// The key layout that this version of the crate reads and writes.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The number of shards of a new namespace: enough to spread over the nodes of a large cluster, few
 /// enough for a node to watch each.
@@ -181,6 +181,15 @@ fn decode(value: &[u8]) -> Result<Meta, StoreError> {
         codec::from_payload(payload).map_err(|error| corrupt().with_source(error))?;
     if any.layout > LAYOUT {
         return Err(newer(format!("the layout {}", any.layout)));
+    }
+    if (1..LAYOUT).contains(&any.layout) {
+        return Err(
+            StoreError::new(StoreErrorKind::InvalidStore).with_context(format!(
+                "the layout {} is older than this version of abide reads: export the namespace with \
+                 the version that wrote it, and import it with this one",
+                any.layout
+            )),
+        );
     }
     let meta: Meta = codec::from_payload(payload).map_err(|error| corrupt().with_source(error))?;
     if *format == 0 || meta.layout == 0 || !(1..=MAX_SHARDS).contains(&meta.shards) {

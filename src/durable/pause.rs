@@ -7,7 +7,6 @@ use super::keys::InstanceKeys;
 use super::{attempts, value};
 use crate::store::{Isolation, StoreError, Tx};
 use bytes::Bytes;
-use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 
@@ -20,29 +19,12 @@ pub(crate) struct Paused {
     pub(crate) reason: String,
 }
 
-/// Reads the pause of an instance, or else that of its kind, serializably: a pause that comes
-/// meanwhile fails the commit.
+/// Reads the pause under a key, an instance's or a kind's, serializably: a pause that comes meanwhile
+/// fails the commit.
 ///
 /// # Errors
 ///
 /// Those of the store; [`Corrupt`](crate::store::StoreErrorKind::Corrupt) for foreign bytes.
-pub(crate) fn read(
-    tx: &Tx,
-    instance: &InstanceKeys,
-) -> impl Future<Output = Result<Option<Paused>, StoreError>> + Send + 'static + use<> {
-    let own = read_at(tx, instance.paused());
-    let kind = read_at(tx, instance.kind_paused().clone());
-    async move {
-        let (own, kind) = try_join(own, kind).await?;
-        Ok(own.or(kind))
-    }
-}
-
-/// Reads the pause under a key, an instance's or a kind's, serializably.
-///
-/// # Errors
-///
-/// As [`read`].
 pub(crate) fn read_at(
     tx: &Tx,
     key: Bytes,

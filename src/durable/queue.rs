@@ -11,16 +11,16 @@
 //!   within one commit by the order of the pushes.
 //! - *The length* is the number of messages in both mailboxes, and absent at zero.
 
-use super::chunk::{self, Layout, Limits, Record};
-use super::keys::{InstanceKeys, Key, Keys, Lane, Part};
+use super::chunk::{self, Layout, Limits, Record, Scanned};
+use super::keys::{InstanceKeys, Lane};
 use super::message::Message;
 use super::namespace::Namespace;
 use super::{ready, value};
 use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::store::{
-    Isolation, KeyRange, MAX_TRANSACTION_BYTES, Stamp, StoreError, StoreErrorKind, TransactionExt,
-    Tx,
+    Isolation, KeyRange, KeyValue, MAX_TRANSACTION_BYTES, Stamp, StoreError, StoreErrorKind,
+    TransactionExt, Tx,
 };
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -171,47 +171,58 @@ pub(crate) struct Head {
 /// message. Such a key further on ends the head before it.
 pub(crate) fn read_head(
     tx: &Tx,
-    namespace: &Namespace,
     instance: &InstanceKeys,
     lane: Lane,
     rows: usize,
     bytes: usize,
 ) -> impl Future<Output = Result<Head, StoreError>> + Send + 'static + use<> {
     let range = instance.mailbox(lane);
-    read_from(tx, namespace, instance, lane, range, rows, bytes)
+    read_from(tx, instance, lane, range, rows, bytes)
 }
 
 /// As [`read_head`], but of a part of the mailbox that begins where a message begins: a
 /// [`Head::rest`], or [`since`] a stamp.
 pub(crate) fn read_from(
     tx: &Tx,
-    namespace: &Namespace,
     instance: &InstanceKeys,
     lane: Lane,
     range: KeyRange,
     rows: usize,
     bytes: usize,
 ) -> impl Future<Output = Result<Head, StoreError>> + Send + 'static + use<> {
-    let layout = Mailbox {
-        keys: namespace.keys().clone(),
-        instance: instance.clone(),
-        lane,
-    };
+    let layout = Mailbox::new(instance, lane);
     let limits = Limits { rows, bytes };
     let scanned = chunk::scan(tx, layout, range.clone(), limits);
-    async move {
-        let scanned = scanned.await?;
+    async move { Ok(Head::new(lane, range, scanned.await?)) }
+}
+
+/// As [`read_head`], for a caller that has read the first rows of the mailbox by snapshot: all of
+/// them, unless `full`.
+pub(crate) async fn head_of(
+    tx: &Tx,
+    instance: &InstanceKeys,
+    lane: Lane,
+    (rows, full): (Vec<KeyValue>, bool),
+    limits: Limits,
+) -> Result<Head, StoreError> {
+    let (layout, range) = (Mailbox::new(instance, lane), instance.mailbox(lane));
+    let scanned = chunk::scan_from(tx, layout, range.clone(), limits, rows, full);
+    Ok(Head::new(lane, range, scanned.await?))
+}
+
+impl Head {
+    fn new(lane: Lane, range: KeyRange, scanned: Scanned<(u32, Stamp)>) -> Self {
         let messages: Vec<Queued> = scanned
             .records
             .into_iter()
             .map(|record| Queued::new(lane, record))
             .collect();
         let begin = messages.last().map(|last| last.span.end.clone());
-        Ok(Head {
+        Self {
             rest: KeyRange::new(begin.unwrap_or(range.begin), range.end),
             messages,
             more: scanned.more,
-        })
+        }
     }
 }
 
@@ -233,12 +244,11 @@ pub(crate) fn since(
 /// As [`read_head`].
 pub(crate) fn find(
     tx: &Tx,
-    namespace: &Namespace,
     instance: &InstanceKeys,
     lane: Lane,
     stamp: Stamp,
 ) -> impl Future<Output = Result<Option<Queued>, StoreError>> + Send + 'static + use<> {
-    let (tx, namespace, instance) = (Arc::clone(tx), namespace.clone(), instance.clone());
+    let (tx, instance) = (Arc::clone(tx), instance.clone());
     async move {
         // From incarnation to incarnation: there are few, but nobody knows which.
         let mut rest = instance.mailbox(lane);
@@ -247,9 +257,9 @@ pub(crate) fn find(
             let Some(first) = first.first() else {
                 return Ok(None);
             };
-            let (incarnation, _, _) = locate(namespace.keys(), lane, &first.key)?;
+            let (incarnation, _, _) = locate(&instance.mailbox(lane), &first.key)?;
             let span = instance.message_chunks(lane, incarnation, stamp);
-            let one = read_from(&tx, &namespace, &instance, lane, span, 1, 0).await?;
+            let one = read_from(&tx, &instance, lane, span, 1, 0).await?;
             if let Some(found) = one.messages.into_iter().next() {
                 return Ok(Some(found));
             }
@@ -347,16 +357,26 @@ pub(crate) fn length(
 
 /// The keys of one mailbox.
 struct Mailbox {
-    keys: Keys,
     instance: InstanceKeys,
     lane: Lane,
+    all: KeyRange,
+}
+
+impl Mailbox {
+    fn new(instance: &InstanceKeys, lane: Lane) -> Self {
+        Self {
+            instance: instance.clone(),
+            lane,
+            all: instance.mailbox(lane),
+        }
+    }
 }
 
 impl Layout for Mailbox {
     type Id = (u32, Stamp);
 
     fn locate(&self, key: &[u8]) -> Result<(Self::Id, u32), StoreError> {
-        let (incarnation, stamp, chunk) = locate(&self.keys, self.lane, key)?;
+        let (incarnation, stamp, chunk) = locate(&self.all, key)?;
         Ok(((incarnation, stamp), chunk))
     }
 
@@ -367,20 +387,9 @@ impl Layout for Mailbox {
 }
 
 /// The incarnation, stamp and chunk of a key in a mailbox.
-fn locate(keys: &Keys, expected: Lane, key: &[u8]) -> Result<(u32, Stamp, u32), StoreError> {
-    match keys.decode(key) {
-        Ok(Key::Instance {
-            part:
-                Part::Message {
-                    lane,
-                    incarnation,
-                    stamp,
-                    chunk,
-                },
-            ..
-        }) if lane == expected => Ok((incarnation, stamp, chunk)),
-        _ => Err(value::corrupt(key, "it is not the key of a message")),
-    }
+fn locate(mailbox: &KeyRange, key: &[u8]) -> Result<(u32, Stamp, u32), StoreError> {
+    InstanceKeys::place_in(mailbox, key)
+        .ok_or_else(|| value::corrupt(key, "it is not the key of a message"))
 }
 
 impl Queued {

@@ -182,7 +182,12 @@ pub(crate) fn delete(tx: &Tx, keys: &InstanceKeys) {
     tx.clear(&keys.version());
 }
 
-fn decode_version(key: &[u8], value: &[u8]) -> Result<StateVersion, StoreError> {
+/// The version in a value.
+///
+/// # Errors
+///
+/// As [`read_version`].
+pub(super) fn decode_version(key: &[u8], value: &[u8]) -> Result<StateVersion, StoreError> {
     let fields = match value.split_first() {
         Some((&FORMAT, fields)) => fields,
         Some((format, _)) => {

@@ -88,7 +88,7 @@ fn damage_anywhere_is_reported_and_hides_nothing() {
         x.message(Lane::Priority, 0, stamp, 0).to_vec(),
         x.message(Lane::Ordinary, 0, stamp, 3).to_vec(),
         x.dead_letter(stamp, 0).to_vec(),
-        x.lock_chunk(0).to_vec(),
+        x.lock().to_vec(),
         x.attempts(Lane::Ordinary).to_vec(),
         x.paused().to_vec(),
         x.length().to_vec(),

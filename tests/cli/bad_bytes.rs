@@ -24,7 +24,7 @@ fn planted(all: &Keys) -> Vec<(&'static str, Bytes)> {
         ("version", of("version").version()),
         ("leaf", sum.into()),
         ("foreign-leaf", foreign(&of("foreign-leaf").state())),
-        ("lock", of("lock").lock_chunk(0)),
+        ("lock", of("lock").lock()),
         ("attempts", of("attempts").attempts(Lane::Ordinary)),
         (
             "message",

@@ -38,7 +38,7 @@ fn read_by_turns(keys: &InstanceKeys) -> Vec<(&'static str, Bytes)> {
             [&keys.state().begin[..], b"\x02sum\0"].concat().into(),
         ),
         ("foreign leaf", foreign(&keys.state())),
-        ("lock", keys.lock_chunk(0)),
+        ("lock", keys.lock()),
         ("attempts", keys.attempts(Lane::Ordinary)),
         ("priority attempts", keys.attempts(Lane::Priority)),
         ("message", keys.message(Lane::Ordinary, 0, stamp(), 0)),

@@ -64,12 +64,12 @@ pub(super) async fn check(
             format!("the mailboxes have more than {MAX_ROWS} rows, which were not counted"),
         ),
     }
-    let locked = tx.peek(&keys.lock_chunk(0)).await?.is_some();
+    let locked = tx.peek(&keys.lock()).await?.is_some();
     if let Err(error) = lock::read_lock(tx, &keys).await {
         or_store(&error)?;
         add(
             FindingCode::UndecodableValue,
-            keys.lock_chunk(0),
+            keys.lock(),
             error.to_string(),
         );
     }

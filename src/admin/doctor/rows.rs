@@ -161,15 +161,20 @@ impl Check<'_> {
                 let span = KeyRange::new(keys.dead_letter(stamp, 0), end);
                 self.chunk(What::DeadLetter, instance, span, chunk, row);
             }
-            Part::Lock { chunk: 0 } => {
+            Part::Lock => {
                 if row.value.len() < 12 {
                     let error = value::corrupt(&row.key, "the header is too short for a lock's");
                     self.undecodable(&row.key, Some(instance), &error);
                 }
             }
-            Part::Lock { chunk } => {
-                let span = KeyRange::new(keys.lock_chunk(1), keys.lock().end);
-                self.chunk(What::LockedMessage, instance, span, chunk - 1, row);
+            Part::LockMessage { chunk } => {
+                self.chunk(
+                    What::LockedMessage,
+                    instance,
+                    keys.lock_message(),
+                    chunk,
+                    row,
+                );
             }
             Part::Attempts { .. } => self.record::<Attempts>(&row, Some(instance)),
             Part::Paused => self.record::<Paused>(&row, Some(instance)),

@@ -19,13 +19,14 @@ use super::ahead::{self, Reads};
 use super::claims::{Claimers, Claims, Reservation};
 use super::kinds::Kind;
 use super::plan::{self, Known, LockSeen, Parked, Plan, Which, covers};
-use super::view::{Line, View, Window};
+use super::view::{Line, View};
 use crate::codec::Ignored;
 use crate::codec::{Leaves, Update};
 use crate::durable::attempts::{self, Attempts};
 use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::message::Failed;
+use crate::durable::overview::Window;
 use crate::durable::queue::{self, Pushes};
 use crate::durable::session;
 use crate::durable::state::StateVersion;
@@ -207,7 +208,7 @@ pub(super) async fn turn(
         if conflicts >= CONFLICTS_BEFORE_PUSH && !scene.inline.is_empty() {
             return scene.push_all_inline(&tx);
         }
-        let view = View::read(&tx, scene.namespace, scene.keys, scene.window).await?;
+        let view = View::read(&tx, scene.keys, scene.window).await?;
         return scene.act(&tx, view).await;
     };
     let view = ahead::finish(ahead).await.ok_or_else(stale)??;
@@ -444,7 +445,7 @@ impl Scene<'_> {
 
     /// Ends a worker's claims, for one that does not go on.
     pub(super) async fn let_go(&self, tx: Tx) -> Result<Work<()>, SessionError> {
-        let view = View::read(&tx, self.namespace, self.keys, self.window).await?;
+        let view = View::read(&tx, self.keys, self.window).await?;
         Ok(match self.release_claims(&tx, &view)? {
             true => Work::Write(()),
             false => Work::Look(()),

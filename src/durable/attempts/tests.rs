@@ -42,7 +42,7 @@ fn a_claim_or_a_pause_that_comes_meanwhile_fails_who_did_not_see_it() {
         let (one, two) = (world.begin(), world.begin());
         read(&one, &keys, Lane::Ordinary).await.unwrap();
         one.set(b"one", b"");
-        pause::read(&two, &keys).await.unwrap();
+        pause::read_at(&two, keys.paused()).await.unwrap();
         two.set(b"two", b"");
         let tx = world.begin();
         write(&tx, &keys, Lane::Ordinary, &failed()).unwrap();
@@ -57,9 +57,12 @@ fn a_claim_or_a_pause_that_comes_meanwhile_fails_who_did_not_see_it() {
             assert_eq!(error.kind(), StoreErrorKind::Conflict);
         }
         let tx = world.begin();
-        assert_eq!(pause::read(&tx, &keys).await.unwrap(), Some(paused));
+        assert_eq!(
+            pause::read_at(&tx, keys.paused()).await.unwrap(),
+            Some(paused)
+        );
         tx.clear(&keys.paused());
-        assert_eq!(pause::read(&tx, &keys).await.unwrap(), None);
+        assert_eq!(pause::read_at(&tx, keys.paused()).await.unwrap(), None);
     });
 }
 
@@ -72,7 +75,7 @@ fn foreign_bytes_are_corrupt() {
         tx.set(&keys.paused(), b"");
         let error = read(&tx, &keys, Lane::Ordinary).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-        let error = pause::read(&tx, &keys).await.unwrap_err();
+        let error = pause::read_at(&tx, keys.paused()).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     });
 }

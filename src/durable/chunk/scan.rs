@@ -77,33 +77,30 @@ pub(crate) fn scan<L: Layout>(
     limits: Limits,
 ) -> impl Future<Output = Result<Scanned<L::Id>, StoreError>> + Send + 'static + use<L> {
     let tx = Arc::clone(tx);
-    let mut scan = Scan::new(layout, limits);
-    let mut rest = range;
-    let mut limit = scan.page();
-    let mut page = tx.get_range(rest.read().snapshot().limit(limit));
+    let scan = Scan::new(layout, limits);
+    let limit = scan.page();
+    let page = tx.get_range(range.read().snapshot().limit(limit));
     async move {
-        loop {
-            let rows = page.await?;
-            let full = rows.len() >= limit;
-            if let Some(last) = rows.last() {
-                rest.begin = after(&last.key);
-            }
-            for row in rows {
-                if scan.add(row)?.is_break() {
-                    return Ok(scan.finish(true));
-                }
-            }
-            if !full {
-                scan.close();
-                return Ok(scan.finish(false));
-            }
-            if rest.begin < scan.behind {
-                rest.begin = scan.behind.clone().min(rest.end.clone());
-            }
-            limit = scan.page();
-            page = tx.get_range(rest.read().snapshot().limit(limit));
-        }
+        let rows = page.await?;
+        let full = rows.len() >= limit;
+        scan.run(&tx, range, rows, full).await
     }
+}
+
+/// As [`scan`], from the first rows of the range on: all of them, unless `full`.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub(crate) async fn scan_from<L: Layout>(
+    tx: &Tx,
+    layout: L,
+    range: KeyRange,
+    limits: Limits,
+    rows: Vec<KeyValue>,
+    full: bool,
+) -> Result<Scanned<L::Id>, StoreError> {
+    Scan::new(layout, limits).run(tx, range, rows, full).await
 }
 
 /// The progress of a scan.
@@ -138,6 +135,36 @@ impl<L: Layout> Scan<L> {
             bytes: 0,
             open: None,
             behind: Bytes::new(),
+        }
+    }
+
+    /// Takes the first rows of `rest`, and reads on for as long as that is needed.
+    async fn run(
+        mut self,
+        tx: &Tx,
+        mut rest: KeyRange,
+        mut rows: Vec<KeyValue>,
+        mut full: bool,
+    ) -> Result<Scanned<L::Id>, StoreError> {
+        loop {
+            if let Some(last) = rows.last() {
+                rest.begin = after(&last.key);
+            }
+            for row in rows {
+                if self.add(row)?.is_break() {
+                    return Ok(self.finish(true));
+                }
+            }
+            if !full {
+                self.close();
+                return Ok(self.finish(false));
+            }
+            if rest.begin < self.behind {
+                rest.begin = self.behind.clone().min(rest.end.clone());
+            }
+            let limit = self.page();
+            rows = tx.get_range(rest.read().snapshot().limit(limit)).await?;
+            full = rows.len() >= limit;
         }
     }
 

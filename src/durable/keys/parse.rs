@@ -26,7 +26,24 @@ impl<'de> TupleUnpack<'de> for Parsed {
     }
 }
 
+/// The end of a message's key: incarnation, stamp and chunk.
+pub(super) struct Place(pub(super) u32, pub(super) Stamp, pub(super) u32);
+
+impl<'de> TupleUnpack<'de> for Place {
+    fn unpack(rest: &'de [u8], depth: TupleDepth) -> PackResult<(&'de [u8], Self)> {
+        match (Reader { rest, depth }).place() {
+            Some(place) => Ok((&[], place)),
+            None => Err(PackError::Message("not the place of a message".into())),
+        }
+    }
+}
+
 impl<'a> Reader<'a> {
+    fn place(mut self) -> Option<Place> {
+        let place = Place(self.number()?, self.stamp()?, self.number()?);
+        self.end(place)
+    }
+
     fn element<T: TupleUnpack<'a>>(&mut self) -> Option<T> {
         let (rest, element) = T::unpack(self.rest, self.depth).ok()?;
         self.rest = rest;
@@ -109,19 +126,27 @@ impl<'a> Reader<'a> {
             "s" => Some(Part::State {
                 path: Bytes::copy_from_slice(self.rest),
             }),
-            "v" => self.end(Part::Version),
             "l" => {
                 let chunk = self.number()?;
-                self.end(Part::Lock { chunk })
+                self.end(Part::LockMessage { chunk })
             }
-            "a" => {
-                let lane = Lane::from_code(&self.text()?)?;
-                self.end(Part::Attempts { lane })
-            }
+            "m" => self.meta_part(),
             "x" => {
                 let (stamp, chunk) = (self.stamp()?, self.number()?);
                 self.end(Part::DeadLetter { stamp, chunk })
             }
+            _ => None,
+        }
+    }
+
+    fn meta_part(mut self) -> Option<Part> {
+        match self.text()?.as_str() {
+            "a" => {
+                let lane = Lane::from_code(&self.text()?)?;
+                self.end(Part::Attempts { lane })
+            }
+            "l" => self.end(Part::Lock),
+            "v" => self.end(Part::Version),
             "z" => self.end(Part::Paused),
             _ => None,
         }

@@ -36,7 +36,8 @@ fn any_key() -> impl Strategy<Value = (Bytes, Key)> {
         Just(Part::Length),
         Just(Part::Version),
         Just(Part::Paused),
-        any::<u32>().prop_map(|chunk| Part::Lock { chunk }),
+        Just(Part::Lock),
+        any::<u32>().prop_map(|chunk| Part::LockMessage { chunk }),
         any_lane().prop_map(|lane| Part::Attempts { lane }),
         (any_stamp(), any::<u32>()).prop_map(|(stamp, chunk)| Part::DeadLetter { stamp, chunk }),
     ];

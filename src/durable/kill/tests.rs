@@ -175,22 +175,15 @@ fn an_acknowledged_push_is_told_or_stands_in_the_next_instance() {
         let (killed, ()) = world.run(futures_util::future::join(killing, pushes));
         killed.unwrap();
         let tx = world.cluster.begin().unwrap();
-        let (namespace, keys) = (world.session.namespace(), world.keys());
-        let head = queue::read_head(
-            &tx,
-            namespace,
-            &keys,
-            MailboxLane::Ordinary,
-            1_000,
-            1_000_000,
-        );
+        let keys = world.keys();
+        let head = queue::read_head(&tx, &keys, MailboxLane::Ordinary, 1_000, 1_000_000);
         let stands = world.run(head).unwrap().messages;
         let call = |queued: &queue::Queued| queued.message.as_ref().unwrap().call.unwrap().call;
         let mut all = world.told();
         assert!(all.len() > 5, "seed {seed}");
         all.extend(stands.iter().map(call));
         assert_eq!(all, (0..100).collect::<Vec<u64>>(), "seed {seed}");
-        assert_eq!(world.run(pause::read(&tx, &keys)).unwrap(), None);
+        assert_eq!(world.run(pause::read_at(&tx, keys.paused())).unwrap(), None);
     }
 }
 
@@ -198,7 +191,7 @@ fn an_acknowledged_push_is_told_or_stands_in_the_next_instance() {
 fn what_cannot_be_read_is_removed_too() {
     let world = world(1);
     world.push(MailboxLane::Ordinary, &world.call(1, 1));
-    world.write(|tx| tx.set(&world.keys().lock_chunk(0), b"no lock"));
+    world.write(|tx| tx.set(&world.keys().lock(), b"no lock"));
     world.run(kill(&world.session, &instance())).unwrap();
     assert!(!world.exists());
     assert_eq!(world.told(), [1]);

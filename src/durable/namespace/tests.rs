@@ -65,13 +65,23 @@ async fn a_namespace_of_a_newer_layout_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn a_namespace_of_an_older_layout_is_refused_and_the_way_out_named() {
+    let db = database();
+    plant(&db, &meta(LAYOUT - 1, 64)).await;
+    let error = Namespace::open(&db, "app").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::InvalidStore);
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("export the namespace"), "{cause}");
+}
+
+#[tokio::test]
 async fn a_corrupt_description_is_an_error_and_stays_as_it_is() {
     for value in [
         &b""[..],
         b"\x01",
         b"\x01\xff\xff\xff",
-        &meta(1, 0),
-        &meta(1, u32::MAX),
+        &meta(LAYOUT, 0),
+        &meta(LAYOUT, u32::MAX),
         &meta(0, 1),
     ] {
         let db = database();

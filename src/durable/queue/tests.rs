@@ -68,7 +68,7 @@ impl World {
 
     async fn head(&self, tx: &Tx, rows: usize, bytes: usize) -> Result<Head, StoreError> {
         let keys = self.keys("a");
-        read_head(tx, &self.namespace, &keys, Lane::Ordinary, rows, bytes).await
+        read_head(tx, &keys, Lane::Ordinary, rows, bytes).await
     }
 
     async fn all(&self) -> Vec<String> {
@@ -223,7 +223,7 @@ fn a_purge_out_of_the_middle_conflicts_with_a_pop_over_it_and_only_with_that() {
                 let (purge, keys) = (world.begin(), world.keys("a"));
                 let head = world.head(&world.begin(), ALL, ALL).await.unwrap();
                 let stamp = head.messages[1].stamp;
-                let found = find(&purge, &world.namespace, &keys, Lane::Ordinary, stamp);
+                let found = find(&purge, &keys, Lane::Ordinary, stamp);
                 let found = found.await.unwrap().unwrap();
                 assert_eq!(found.message.as_ref().unwrap().name.as_ref(), "b");
                 pop(&purge, &keys, std::slice::from_ref(&found));
@@ -321,8 +321,8 @@ fn limits_cut_between_messages_and_pages_follow_each_other() {
         for rows in 1..8 {
             let (mut found, mut rest) = (Vec::new(), keys.mailbox(Lane::Ordinary));
             loop {
-                let (namespace, lane) = (&world.namespace, Lane::Ordinary);
-                let page = read_from(&tx, namespace, &keys, lane, rest, rows, 500_000);
+                let lane = Lane::Ordinary;
+                let page = read_from(&tx, &keys, lane, rest, rows, 500_000);
                 let page = page.await.unwrap();
                 assert!(page.messages.len() <= rows);
                 found.extend(names(&page));
@@ -337,7 +337,7 @@ fn limits_cut_between_messages_and_pages_follow_each_other() {
         assert!(head.more && head.messages.iter().map(|m| m.bytes).sum::<usize>() <= ALL);
         let third = &head.messages[2];
         let from = since(&keys, Lane::Ordinary, third.incarnation, third.stamp);
-        let page = read_from(&tx, &world.namespace, &keys, Lane::Ordinary, from, 1, 1);
+        let page = read_from(&tx, &keys, Lane::Ordinary, from, 1, 1);
         assert_eq!(names(&page.await.unwrap()), ["2"]);
     });
 }
@@ -359,11 +359,11 @@ fn messages_of_an_older_incarnation_come_first_and_are_found() {
         assert_eq!(world.all().await, ["now", "next"]);
         let tx = world.begin();
         for (stamp, name) in [(now[0].stamp, "now"), (early, "next")] {
-            let found = find(&tx, &world.namespace, &keys, Lane::Ordinary, stamp).await;
+            let found = find(&tx, &keys, Lane::Ordinary, stamp).await;
             assert_eq!(&*found.unwrap().unwrap().message.unwrap().name, name);
         }
         let missing = Stamp::from_bytes([9; Stamp::LEN]);
-        let found = find(&tx, &world.namespace, &keys, Lane::Ordinary, missing).await;
+        let found = find(&tx, &keys, Lane::Ordinary, missing).await;
         assert!(found.unwrap().is_none());
     });
 }

@@ -68,12 +68,12 @@ impl Group {
     ) -> Result<(), StoreError> {
         let version = Version(self.newest.0 + 1);
         let stamp = CommitStamp::new(version, 0);
-        let applied = self
-            .check(db, &request.basis)
-            .and_then(|()| match has_company {
-                true => in_savepoint(db, || apply(db, &mut request, stamp)),
-                false => apply(db, &mut request, stamp).map_err(Refused::Together),
-            });
+        // Gone with the check, and the snapshot with it: others may wait for its connection.
+        let basis = std::mem::replace(&mut request.basis, Basis::Blind);
+        let applied = self.check(db, basis).and_then(|()| match has_company {
+            true => in_savepoint(db, || apply(db, &mut request, stamp)),
+            false => apply(db, &mut request, stamp).map_err(Refused::Together),
+        });
         match applied {
             Ok(written) => {
                 self.newest = version;
@@ -98,21 +98,27 @@ impl Group {
 
     /// Checks what a transaction read. The counter covers the whole file, so if it did not move,
     /// nothing else did.
-    fn check(&self, db: &Db, basis: &Basis) -> Result<(), Refused> {
+    fn check(&self, db: &Db, basis: Basis) -> Result<(), Refused> {
         match basis {
             Basis::Blind => Ok(()),
-            Basis::Exactly(version) | Basis::Read(version, _) if *version == self.newest => Ok(()),
+            Basis::Exactly(version) if version == self.newest => Ok(()),
+            Basis::Read(snapshot, _) if snapshot.version == self.newest => Ok(()),
             Basis::Exactly(version) => Err(Refused::Alone(
                 StoreError::new(StoreErrorKind::TooOld).with_context(format!(
                     "the store is at version {} and keeps no other, {version} was asked for",
                     self.newest
                 )),
             )),
-            Basis::Read(_, reads) => match reads.still_holds(db) {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(Refused::Alone(StoreErrorKind::Conflict.into())),
-                Err(error) => Err(refused(db, error)),
-            },
+            Basis::Read(snapshot, mut reads) => {
+                if let Some(snapshot) = snapshot.db() {
+                    reads.read_rest(snapshot).map_err(Refused::Alone)?;
+                }
+                match reads.still_holds(db) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Refused::Alone(StoreErrorKind::Conflict.into())),
+                    Err(error) => Err(refused(db, error)),
+                }
+            }
         }
     }
 

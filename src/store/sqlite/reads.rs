@@ -18,6 +18,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 pub(super) struct ReadSet {
     points: Vec<(Bytes, Option<Bytes>)>,
     ranges: Vec<SeenRange>,
+    /// Ranges whose content is to be looked at only if it comes to matter: in most commits it does
+    /// not, because nothing was committed since the snapshot.
+    unread: Vec<KeyRange>,
     digests: RandomState,
     /// Watches whose key was read, to be armed by the commit.
     pub(super) watches: Vec<PendingWatch>,
@@ -27,7 +30,7 @@ pub(super) struct ReadSet {
 
 impl ReadSet {
     pub(super) fn is_empty(&self) -> bool {
-        self.points.is_empty() && self.ranges.is_empty()
+        self.points.is_empty() && self.ranges.is_empty() && self.unread.is_empty()
     }
 
     pub(super) fn add_point(&mut self, key: Bytes, value: Option<Bytes>) {
@@ -47,26 +50,33 @@ impl ReadSet {
         }
     }
 
-    /// Reads a range for the sake of the conflict alone.
-    pub(super) fn capture(&mut self, db: &Db, range: KeyRange) {
-        let (range, reverse) = (range, false);
-        match self.digest_now(db, &range, reverse) {
-            Ok(digest) => self.ranges.push(SeenRange {
+    /// Adds ranges for the sake of the conflict alone.
+    pub(super) fn add_unread(&mut self, ranges: Vec<KeyRange>) {
+        self.unread.extend(ranges);
+    }
+
+    /// Reads on the snapshot what was not read yet.
+    pub(super) fn read_rest(&mut self, snapshot: &Db) -> Result<(), StoreError> {
+        for range in std::mem::take(&mut self.unread) {
+            let (range, reverse) = (range, false);
+            let digest = self.digest_now(snapshot, &range, reverse)?;
+            self.ranges.push(SeenRange {
                 range,
                 reverse,
                 digest,
-            }),
-            Err(error) => self.failed = Some(error),
+            });
         }
+        Ok(())
     }
 
     /// The keys that count towards the size of the transaction.
     pub(super) fn conflict_ranges(&self) -> impl Iterator<Item = KeyRange> {
         let points = self.points.iter().map(|(key, _)| KeyRange::single(key));
-        points.chain(self.ranges.iter().map(|seen| seen.range.clone()))
+        let ranges = self.ranges.iter().map(|seen| seen.range.clone());
+        points.chain(ranges).chain(self.unread.iter().cloned())
     }
 
-    /// Whether `db` holds now what this transaction read.
+    /// Whether `db` holds now what this transaction read; all of it [was read](Self::read_rest).
     pub(super) fn still_holds(&self, db: &Db) -> Result<bool, StoreError> {
         for (key, value) in &self.points {
             if db.get(key)? != *value {

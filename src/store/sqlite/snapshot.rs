@@ -6,6 +6,7 @@
 //! back to back on one thread, and the connection is never used by two.
 
 use super::super::{StoreError, Version};
+use super::db::Db;
 use super::error::{too_old, used};
 use super::lock;
 use super::pool::{Due, Lease, Pool};
@@ -16,8 +17,31 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// A read: gets the open snapshot, or why there is none.
 pub(super) type Job = Box<dyn FnOnce(Result<&Lease, StoreError>) + Send>;
 
-/// What follows the last read: gets the version that was read, if anything was.
-pub(super) type Ending = Box<dyn FnOnce(Result<Option<Version>, StoreError>) + Send>;
+/// What follows the last read: gets the snapshot, if anything was read.
+pub(super) type Ending = Box<dyn FnOnce(Result<Option<Kept>, StoreError>) + Send>;
+
+/// A snapshot that has outlived its transaction. Ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pool: Arc<Pool>,
+    /// None only while it is being dropped.
+    lease: Option<Lease>,
+    pub(super) version: Version,
+}
+
+impl Kept {
+    pub(super) fn db(&self) -> Option<&Db> {
+        self.lease.as_ref().map(|lease| &lease.db)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.pool.release(lease);
+        }
+    }
+}
 
 /// See the module's documentation.
 pub(super) struct Snapshot {
@@ -70,6 +94,14 @@ impl Snapshot {
         self.wanted.get().copied()
     }
 
+    /// The version that is read at, if that is known and nothing is under way.
+    pub(super) fn version(&self) -> Option<Version> {
+        match &lock(&self.inner).phase {
+            Phase::Open(lease) => Some(lease.version),
+            Phase::Fresh | Phase::Running | Phase::Over(_) => None,
+        }
+    }
+
     /// Runs `job` after those submitted before.
     pub(super) fn submit(self: &Arc<Self>, job: Job) {
         let mut inner = lock(&self.inner);
@@ -80,8 +112,8 @@ impl Snapshot {
         }
     }
 
-    /// Gives the snapshot back after the last job, then runs `ending`: here and now if nothing is
-    /// waiting, so that a commit costs no change of thread.
+    /// Gives the snapshot to `ending` after the last job: here and now if nothing is waiting, so that
+    /// a commit costs no change of thread.
     pub(super) fn finish(&self, ending: Ending) {
         let mut inner = lock(&self.inner);
         if inner.busy {
@@ -97,13 +129,17 @@ impl Snapshot {
         });
     }
 
-    fn close(&self, lease: Lease) -> Result<Option<Version>, StoreError> {
-        let (version, overdue) = (lease.version, lease.is_overdue());
-        self.pool.release(lease);
+    fn close(&self, lease: Lease) -> Result<Option<Kept>, StoreError> {
+        let overdue = lease.is_overdue();
+        let kept = Kept {
+            pool: Arc::clone(&self.pool),
+            version: lease.version,
+            lease: Some(lease),
+        };
         if overdue {
             Err(too_old())
         } else {
-            Ok(Some(version))
+            Ok(Some(kept))
         }
     }
 

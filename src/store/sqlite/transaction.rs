@@ -9,7 +9,7 @@ use super::super::{
 use super::error::{closed, used};
 use super::pool::Lease;
 use super::reads::ReadSet;
-use super::snapshot::Snapshot;
+use super::snapshot::{Kept, Snapshot};
 use super::watch::PendingWatch;
 use super::writer::{Basis, Outcome, Request};
 use super::{Shared, lock};
@@ -33,9 +33,9 @@ struct State {
     buffer: Arc<WriteBuffer>,
     /// Whether a read was submitted, so that there is or will be a snapshot.
     begun: bool,
-    /// Explicit conflicts from before. Without a snapshot they mean nothing: a read version that is
-    /// obtained at the commit leaves no time for a conflict.
-    early_conflicts: Vec<KeyRange>,
+    /// Explicit conflicts. Without a snapshot they mean nothing: a read version that is obtained at
+    /// the commit leaves no time for a conflict.
+    conflicts: Vec<KeyRange>,
     used: bool,
 }
 
@@ -68,12 +68,7 @@ impl SqliteTransaction {
         job: impl FnOnce(Result<&Lease, StoreError>) + Send + 'static,
     ) {
         self.snapshot.submit(Box::new(job));
-        if !state.begun {
-            state.begun = true;
-            for range in state.early_conflicts.drain(..) {
-                self.capture(range);
-            }
-        }
+        state.begun = true;
     }
 
     /// Reads on the snapshot, off the caller's thread.
@@ -88,14 +83,6 @@ impl SqliteTransaction {
             let _ = sender.send(lease.and_then(read));
         });
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })
-    }
-
-    fn capture(&self, range: KeyRange) {
-        let reads = Arc::clone(&self.reads);
-        self.snapshot.submit(Box::new(move |lease| match lease {
-            Ok(lease) => lock(&reads).capture(&lease.db, range),
-            Err(error) => lock(&reads).failed = Some(error),
-        }));
     }
 
     fn try_get(
@@ -178,7 +165,7 @@ impl SqliteTransaction {
         let State {
             buffer,
             begun,
-            early_conflicts,
+            conflicts,
             ..
         } = {
             let mut state = self.usable()?;
@@ -189,7 +176,7 @@ impl SqliteTransaction {
             std::mem::replace(&mut *state, spent)
         };
         let exact = match self.snapshot.wanted() {
-            Some(version) if !begun && !early_conflicts.is_empty() => Some(version),
+            Some(version) if !begun && !conflicts.is_empty() => Some(version),
             _ => None,
         };
         let (reply, outcome) = oneshot::channel();
@@ -197,6 +184,7 @@ impl SqliteTransaction {
             shared: Arc::clone(&self.shared),
             reads: Arc::clone(&self.reads),
             buffer,
+            conflicts: if begun { conflicts } else { Vec::new() },
             exact,
         };
         self.snapshot
@@ -215,13 +203,16 @@ struct Ending {
     shared: Arc<Shared>,
     reads: Arc<Mutex<ReadSet>>,
     buffer: Arc<WriteBuffer>,
+    /// Explicit ones, to be read on the snapshot.
+    conflicts: Vec<KeyRange>,
     /// The version that was set but never read at.
     exact: Option<Version>,
 }
 
 impl Ending {
-    fn run(self, snapshot: Result<Option<Version>, StoreError>, reply: oneshot::Sender<Outcome>) {
+    fn run(self, snapshot: Result<Option<Kept>, StoreError>, reply: oneshot::Sender<Outcome>) {
         let mut reads = std::mem::take(&mut *lock(&self.reads));
+        reads.add_unread(self.conflicts);
         let watches = std::mem::take(&mut reads.watches);
         let mut buffer = Arc::unwrap_or_clone(self.buffer);
         if buffer.is_empty() {
@@ -238,17 +229,17 @@ impl Ending {
         }
         // A broken rule is told before bad luck: running the transaction again would not help.
         let request = buffer.take().and_then(|mutations| {
-            let version = snapshot?;
+            let snapshot = snapshot?;
             match reads.failed.take() {
                 Some(error) => Err(error),
-                None => Ok((mutations, version)),
+                None => Ok((mutations, snapshot)),
             }
         });
         match request {
-            Ok((mutations, version)) => self.shared.queue.push(Request {
+            Ok((mutations, snapshot)) => self.shared.queue.push(Request {
                 mutations,
-                basis: match (version, self.exact) {
-                    (Some(version), _) if !reads.is_empty() => Basis::Read(version, reads),
+                basis: match (snapshot, self.exact) {
+                    (Some(snapshot), _) if !reads.is_empty() => Basis::Read(snapshot, reads),
                     (None, Some(version)) => Basis::Exactly(version),
                     _ => Basis::Blind,
                 },
@@ -321,17 +312,17 @@ impl Transaction for SqliteTransaction {
             return Arc::make_mut(&mut state.buffer).fail(error);
         }
         let parts = state.buffer.unwritten(range);
-        if state.begun {
-            parts.into_iter().for_each(|part| self.capture(part));
-        } else {
-            state.early_conflicts.extend(parts);
-        }
+        state.conflicts.extend(parts);
     }
 
     fn read_version(&self) -> StoreFuture<Version> {
         or_failed(
             self.usable()
-                .map(|mut state| self.read(&mut state, |lease| Ok(lease.version))),
+                .map(|mut state| match self.snapshot.version() {
+                    // Known: no need to change threads for it.
+                    Some(version) => Box::pin(ready(Ok(version))),
+                    None => self.read(&mut state, |lease| Ok(lease.version)),
+                }),
         )
     }
 

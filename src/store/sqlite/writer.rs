@@ -15,6 +15,7 @@ use super::lock;
 use super::log::Log;
 use super::pool::Pool;
 use super::reads::ReadSet;
+use super::snapshot::Kept;
 use super::watch::{Hub, PendingWatch};
 use crate::env::monotonic;
 use futures_channel::oneshot;
@@ -63,8 +64,8 @@ pub(super) enum Basis {
     Blind,
     /// The version is still this one.
     Exactly(Version),
-    /// The version is still this one, or all these reads have the same results as then.
-    Read(Version, ReadSet),
+    /// The version is still that of the snapshot, or all these reads have the same results as on it.
+    Read(Kept, ReadSet),
 }
 
 /// The commits that wait for the writer.

@@ -131,9 +131,9 @@ pub(super) fn slots(keys: &Keys) -> Vec<Vec<u8>> {
         of.message(Lane::Priority, 0, stamp(2), 0).to_vec(),
         of.length().to_vec(),
         of.version().to_vec(),
-        of.lock_chunk(0).to_vec(),
-        of.lock_chunk(1).to_vec(),
-        of.lock_chunk(2).to_vec(),
+        of.lock().to_vec(),
+        of.lock_message_chunk(0).to_vec(),
+        of.lock_message_chunk(1).to_vec(),
         of.attempts(Lane::Ordinary).to_vec(),
         of.attempts(Lane::Priority).to_vec(),
         of.dead_letter(stamp(3), 0).to_vec(),
@@ -185,7 +185,7 @@ async fn read(world: &World) {
     let session = namespace.keys().session(SessionId::from_bytes([7; 16]));
     let tx = world.begin();
     for lane in [Lane::Ordinary, Lane::Priority] {
-        let _ = queue::read_head(&tx, namespace, &keys, lane, 10, 10_000).await;
+        let _ = queue::read_head(&tx, &keys, lane, 10, 10_000).await;
         let _ = attempts::read(&tx, &keys, lane).await;
     }
     let _ = lock::read_lock(&tx, &keys).await;
