@@ -5,7 +5,9 @@
 //! - *A living session is not swept.* A session is judged dead by its heartbeat alone, which must
 //!   have stood still for [`DEAD_AFTER`] on the observer's monotonic clock, over observations that
 //!   all succeeded and came close together. What the observer did not see counts for nothing: not an
-//!   outage of the store, during which nobody could beat, nor a pause of the observer itself.
+//!   outage of the store, during which nobody could beat, nor a pause of the observer itself. An
+//!   answer tells of some moment since it was asked for; so a heartbeat is known to have stood still
+//!   only from the end of one look to the beginning of a later one, and a look that took long is a gap.
 //! - *A beat in time saves it.* The sweep reads the heartbeat serializably in the transaction that
 //!   removes the session, and removes it only if it is what was observed.
 //! - *Nothing is left.* Sessions are found by whatever keys they have, so replies to a session that
@@ -44,9 +46,9 @@ pub struct Sweeper {
 struct Sighting {
     /// The heartbeat; none for a session of which only other keys are left.
     heartbeat: Option<Bytes>,
-    /// When it was first seen like this: after it was read.
+    /// When it was first seen like this: the end of that look.
     since: Duration,
-    /// When it was last seen.
+    /// When it was last seen: the beginning of that look.
     last: Duration,
 }
 
@@ -80,14 +82,14 @@ impl Sweeper {
             let after = self.namespace.database().env().now();
             for (session, heartbeat) in sessions {
                 let sighting = match self.seen.remove(&session) {
-                    Some(known) if known.is_continued_by(&heartbeat, before) => Sighting {
-                        last: after,
+                    Some(known) if known.is_continued_by(&heartbeat, after) => Sighting {
+                        last: before,
                         ..known
                     },
                     _ => Sighting {
                         heartbeat,
                         since: after,
-                        last: after,
+                        last: before,
                     },
                 };
                 round.insert(session, sighting);
@@ -159,9 +161,9 @@ impl Sweeper {
 }
 
 impl Sighting {
-    /// Whether a look that began at `before` and found `heartbeat` shows that nothing has moved.
-    fn is_continued_by(&self, heartbeat: &Option<Bytes>, before: Duration) -> bool {
-        let is_close = before.saturating_sub(self.last) <= MAX_GAP;
+    /// Whether a look that ended at `after` and found `heartbeat` shows that nothing has moved.
+    fn is_continued_by(&self, heartbeat: &Option<Bytes>, after: Duration) -> bool {
+        let is_close = after.saturating_sub(self.last) <= MAX_GAP;
         self.heartbeat == *heartbeat && (is_close || planted(Bug::SweepAfterOutage))
     }
 }

@@ -109,6 +109,26 @@ fn an_outage_counts_for_nothing() {
     assert_eq!(world.observe(&mut sweeper, BEAT * 4), []);
 }
 
+/// The look is answered when the outage is over, before anybody else has come to beat.
+#[test]
+fn an_outage_that_a_look_outlasts_counts_for_nothing() {
+    let world = world();
+    let session = world.open();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER - BEAT * 2), []);
+    world.faulty.set_outage(Some(Outage::Hang));
+    let faulty = world.faulty.clone();
+    let over = world.env.sleep(DEAD_AFTER * 2);
+    world.env.spawn(Box::pin(async move {
+        over.await;
+        faulty.set_outage(None);
+    }));
+    assert_eq!(world.observe(&mut sweeper, BEAT), []);
+    assert_eq!(world.observe(&mut sweeper, DEAD_AFTER - BEAT), []);
+    world.sim.block_on(session.beat()).unwrap().unwrap();
+    assert_eq!(world.observe(&mut sweeper, BEAT * 4), []);
+}
+
 #[test]
 fn a_pause_of_the_observer_counts_for_nothing() {
     let world = world();
