@@ -162,24 +162,16 @@ impl<K: AsElement + Clone, V: Clone> Map<K, V> {
 
     /// The value under a key, to change it; that of `missing` if there is none yet.
     pub fn entry(&mut self, key: K, missing: impl FnOnce() -> V) -> &mut V {
-        let place = key.clone();
-        if self
-            .tree
-            .get(|other| other.key.as_element().cmp(&place.as_element()))
-            .is_none()
-        {
-            self.tree.insert(Entry {
+        let (place, priority) = (key.clone(), super::priority(&key.as_element()));
+        let entry = self.tree.entry(
+            |other| other.key.as_element().cmp(&place.as_element()),
+            priority,
+            || Entry {
                 key,
                 value: missing(),
-            });
-        }
-        let entry = self
-            .tree
-            .get_mut(|other| other.key.as_element().cmp(&place.as_element()));
-        match entry {
-            Some(entry) => &mut Arc::make_mut(entry).value,
-            None => unreachable!("it was there or was put there"),
-        }
+            },
+        );
+        &mut Arc::make_mut(entry).value
     }
 
     /// Removes an entry; returns its value.

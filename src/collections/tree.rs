@@ -153,8 +153,27 @@ impl<E: Placed> Tree<E> {
         }
         let priority = element.priority();
         let element = Arc::new(element);
-        put(&mut self.root, priority, element);
+        let place = Arc::clone(&element);
+        reach(
+            &mut self.root,
+            &|other: &E| other.order(&place),
+            priority,
+            1,
+            || element,
+        );
         None
+    }
+
+    /// The element of a place, to change it; that of `missing` if there is none yet. `at` tells the
+    /// order of an element and the place, `priority` is the place's hash.
+    pub(super) fn entry(
+        &mut self,
+        at: impl Fn(&E) -> Ordering,
+        priority: u64,
+        missing: impl FnOnce() -> E,
+    ) -> &mut Arc<E> {
+        let more = usize::from(self.get(&at).is_none());
+        reach(&mut self.root, &at, priority, more, || Arc::new(missing()))
     }
 
     pub(super) fn remove(&mut self, at: impl Fn(&E) -> Ordering) -> Option<Arc<E>> {
@@ -182,26 +201,36 @@ impl<E: Placed> Tree<E> {
     }
 }
 
-fn put<E: Placed>(link: &mut Link<E>, priority: u64, element: Arc<E>) {
-    match link {
+/// The element of a place, or the one put there. `more` is one if there is none.
+///
+/// One that is there is met on the way: all above it have a priority as high, or a higher one.
+fn reach<'l, E: Placed>(
+    link: &'l mut Link<E>,
+    at: &impl Fn(&E) -> Ordering,
+    priority: u64,
+    more: usize,
+    missing: impl FnOnce() -> Arc<E>,
+) -> &'l mut Arc<E> {
+    match link.take() {
         Some(node) if node.priority >= priority => {
-            let node = Arc::make_mut(node);
-            let side = match element.order(&node.element) {
-                Ordering::Less => &mut node.left,
-                _ => &mut node.right,
-            };
-            put(side, priority, element);
-            node.count();
+            let node = Arc::make_mut(link.insert(node));
+            node.size += more;
+            match at(&node.element) {
+                Ordering::Greater => reach(&mut node.left, at, priority, more, missing),
+                Ordering::Equal => &mut node.element,
+                Ordering::Less => reach(&mut node.right, at, priority, more, missing),
+            }
         }
-        _ => {
-            let (left, _, right) = split(link.take(), &|other| other.order(&element));
-            *link = Some(Arc::new(Node {
+        below => {
+            let (left, _, right) = split(below, at);
+            let node = link.insert(Arc::new(Node {
                 size: 1 + size(&left) + size(&right),
-                element,
+                element: missing(),
                 priority,
                 left,
                 right,
             }));
+            &mut Arc::make_mut(node).element
         }
     }
 }
