@@ -32,7 +32,7 @@ fn seen(id: &str, messages: u64, head: u64) -> Seen {
         is_there: true,
         messages,
         head: (messages > 0).then(|| stamp(head)),
-        oldest_ms: (messages > 0).then(|| NOW - 30_000),
+        oldest_ms: (messages > 0).then_some(NOW - 30_000),
         marked: (messages > 0).then(|| commit(head + messages)),
         changed: Some(commit(5)),
         attempts: 0,
