@@ -32,6 +32,9 @@ pub enum FindingCode {
     ForeignKey,
     /// A value that cannot be read.
     UndecodableValue,
+    /// A record that cannot be read, and that can be written anew without losing a message or a
+    /// state: attempts, a directory entry, a ready mark, a wake counter.
+    UndecodableRecord,
     /// A value of which chunks are missing.
     IncompleteChunks,
     /// Chunks without the first of their value.
@@ -67,6 +70,7 @@ impl FindingCode {
         match self {
             Self::ForeignKey => "foreign-key",
             Self::UndecodableValue => "undecodable-value",
+            Self::UndecodableRecord => "undecodable-record",
             Self::IncompleteChunks => "incomplete-chunks",
             Self::OrphanedChunks => "orphaned-chunks",
             Self::MarkOverNothing => "mark-over-nothing",
@@ -88,7 +92,8 @@ impl FindingCode {
     pub fn is_fixable(self) -> bool {
         matches!(
             self,
-            Self::MarkOverNothing
+            Self::UndecodableRecord
+                | Self::MarkOverNothing
                 | Self::MissingMark
                 | Self::WrongLength
                 | Self::StaleAttempts

@@ -5,22 +5,19 @@
 //! meanwhile; if it did, the export ends with an error that says so: pause what is large. The state
 //! is read whole, as its server does; the rest in pages.
 
+//! An export that was interrupted goes on behind the last instance that is whole in what it has
+//! written: instances follow each other in the order of their keys.
+
+mod read;
+
 use super::Admin;
 use super::error::AdminError;
-use super::mailbox::read_messages;
-use super::page::{Damage, Place, or_damage};
+use super::page::{Damage, Place};
 use super::record::{Body, FORMAT, Record, VERSION};
 use super::walk::{Found, Walk};
-use crate::durable::keys::{InstanceKeys, Lane};
-use crate::durable::{Message, dead, directory, lock, pause, state};
+use crate::durable::pause;
 use crate::id::InstanceId;
-use crate::store::{KeyRange, StoreError, StoreErrorKind, TransactionExt, Tx, after};
-use bytes::Bytes;
-use futures_util::future::try_join;
-
-/// How much one transaction reads of mailboxes and dead letters.
-const ROWS: usize = 1_000;
-const BYTES: usize = 2_000_000;
+use read::{Next, Within};
 
 /// How many instances without anything to export one transaction passes over.
 const STEPS: usize = 200;
@@ -44,6 +41,10 @@ pub struct Export<'a> {
     step: Step,
     records: u64,
     damaged: Vec<Damage>,
+    /// Of an export that was interrupted: how many of its records were met, and the instance that
+    /// they are in.
+    met: u64,
+    within: Option<InstanceId>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,24 +55,6 @@ enum Step {
     Within(Box<Within>),
     End,
     Done,
-}
-
-/// An instance of which not all was read.
-#[derive(Debug, Clone)]
-struct Within {
-    instance: InstanceId,
-    part: Part,
-    rest: KeyRange,
-    /// What tells whether it went on since its first part was read.
-    seen: Vec<Option<Bytes>>,
-    /// Where the walk goes on behind it.
-    then: Option<Place>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Mailbox(Lane),
-    Letters,
 }
 
 impl Admin {
@@ -85,6 +68,8 @@ impl Admin {
             step: Step::Header,
             records: 0,
             damaged: Vec::new(),
+            met: 0,
+            within: None,
         }
     }
 }
@@ -140,21 +125,83 @@ impl Export<'_> {
         self.records
     }
 
+    /// Tells of a record that an interrupted export of the same scope has written: all of them, in
+    /// their order, before [`next`](Self::next). Whether what was written up to here is whole: then
+    /// `next` goes on behind it. Whatever follows the last such record is to be cut off.
+    ///
+    /// What that export could not read is not told again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if it is an export of something else.
+    pub fn written(&mut self, record: &Record) -> Result<bool, AdminError> {
+        self.met += 1;
+        match (&record.0, self.header()) {
+            (
+                Body::Header {
+                    format,
+                    version: VERSION,
+                    namespace,
+                    only_kind,
+                    only_id,
+                    ..
+                },
+                Body::Header {
+                    namespace: of,
+                    only_kind: kind,
+                    only_id: id,
+                    ..
+                },
+            ) if self.met == 1 && format == FORMAT => {
+                let same = (namespace, only_kind, only_id) == (&of, &kind, &id);
+                return match same {
+                    true => Ok(false),
+                    false => Err(AdminError::refused("it is an export of something else")),
+                };
+            }
+            _ if self.met == 1 => return Err(AdminError::refused("it begins with no header")),
+            (Body::Instance { kind, id, .. }, _) => {
+                self.within = Some(InstanceId::new(kind.as_str(), id.as_str())?);
+                return Ok(false);
+            }
+            (Body::InstanceEnd, _) => {
+                let Some(instance) = self.within.take() else {
+                    return Err(AdminError::refused("an instance ends that has not begun"));
+                };
+                let keys = self.admin.namespace.keys();
+                self.step = match self.scope {
+                    Scope::Instance(_) => Step::End,
+                    Scope::Namespace | Scope::Kind(_) => Step::Walk(Place {
+                        shard: keys.shard(&instance),
+                        key: keys.instance(&instance).all().end.to_vec(),
+                        ..Place::default()
+                    }),
+                };
+            }
+            (Body::End { .. }, _) => self.step = Step::Done,
+            _ => return Ok(false),
+        }
+        self.records = self.met;
+        Ok(true)
+    }
+
     fn header(&self) -> Body {
-        let env = self.admin.namespace.database().env();
+        let namespace = &self.admin.namespace;
+        let env = namespace.database().env();
+        let (only_kind, only_id) = match &self.scope {
+            Scope::Namespace => (None, None),
+            Scope::Kind(kind) => (Some(kind.clone()), None),
+            Scope::Instance(of) => (Some(of.kind().to_owned()), Some(of.id().to_owned())),
+        };
+        let prefix = namespace.keys().all().begin;
         Body::Header {
             format: FORMAT.to_owned(),
             version: VERSION,
             id: format!("{:016x}{:016x}", env.random(), env.random()),
-            namespace: self
-                .admin
-                .namespace
-                .keys()
-                .all()
-                .begin
-                .escape_ascii()
-                .to_string(),
+            namespace: prefix.escape_ascii().to_string(),
             exported_ms: self.admin.now_ms(),
+            only_kind,
+            only_id,
         }
     }
 
@@ -179,14 +226,8 @@ impl Export<'_> {
 
     async fn begin(&self, instance: InstanceId) -> Result<Step, AdminError> {
         self.admin.instance(&instance).await?;
-        let rest = self.admin.namespace.keys().instance(&instance).all();
-        Ok(Step::Within(Box::new(Within {
-            instance,
-            part: Part::Mailbox(Lane::Priority),
-            rest,
-            seen: Vec::new(),
-            then: None,
-        })))
+        let all = self.admin.namespace.keys().instance(&instance).all();
+        Ok(Step::Within(Box::new(Within::new(instance, all, None))))
     }
 
     /// Finds the next instance.
@@ -210,13 +251,10 @@ impl Export<'_> {
         let (found, next, damaged) = found.await?;
         self.damaged.extend(damaged);
         self.step = match (found, next) {
-            (Some(instance), then) => Step::Within(Box::new(Within {
-                rest: keys.instance(&instance).all(),
-                instance,
-                part: Part::Mailbox(Lane::Priority),
-                seen: Vec::new(),
-                then,
-            })),
+            (Some(instance), then) => {
+                let all = keys.instance(&instance).all();
+                Step::Within(Box::new(Within::new(instance, all, then)))
+            }
             (None, Some(place)) => Step::Walk(place),
             (None, None) => Step::End,
         };
@@ -259,162 +297,4 @@ impl Scope {
             Self::Namespace | Self::Instance(_) => None,
         }
     }
-}
-
-enum Next {
-    /// The instance went on meanwhile.
-    Changed,
-    More(Box<Within>),
-    Whole,
-}
-
-impl Admin {
-    async fn read_on(
-        &self,
-        tx: &Tx,
-        mut within: Within,
-    ) -> Result<(Vec<Body>, Next, Vec<Damage>), StoreError> {
-        let namespace = &self.namespace;
-        let keys = namespace.keys().instance(&within.instance);
-        let (mut bodies, mut damaged) = (Vec::new(), Vec::new());
-        let seen = fingerprint(tx, &keys).await?;
-        if within.seen.is_empty() {
-            bodies = self
-                .read_head(tx, &within.instance, &keys, &mut damaged)
-                .await?;
-            within.seen = seen;
-            within.rest = keys.mailbox(Lane::Priority);
-        } else if within.seen != seen {
-            return Ok((bodies, Next::Changed, damaged));
-        }
-        let (mut rows, mut bytes) = (ROWS, BYTES);
-        while rows > 0 && bytes > 0 {
-            let range = within.rest.clone();
-            let next = match within.part {
-                Part::Mailbox(lane) => {
-                    let read = read_messages(tx, &keys, lane, range, rows, bytes);
-                    let (head, foreign) = read.await?;
-                    damaged.extend(foreign);
-                    for queued in head.messages {
-                        rows = rows.saturating_sub(1);
-                        bytes = bytes.saturating_sub(queued.bytes);
-                        let key = queued.span.begin.clone();
-                        if let Some(message) = or_damage(queued.message, &key, &mut damaged)? {
-                            bodies.push(message_body(lane, message));
-                        }
-                    }
-                    head.more.then_some(head.rest)
-                }
-                Part::Letters => {
-                    let read = dead::list(tx, namespace, &keys, range.clone(), rows, bytes).await;
-                    let letters = match read {
-                        Ok(letters) => letters,
-                        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                            let first = tx.get_range(range.read().limit(1).snapshot()).await?;
-                            let Some(first) = first.into_iter().next() else {
-                                return Err(error);
-                            };
-                            within.rest = KeyRange::new(after(&first.key), range.end);
-                            damaged.push(Damage::new(first.key, &error));
-                            rows = rows.saturating_sub(1);
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    };
-                    for (stamp, letter) in letters.letters {
-                        rows = rows.saturating_sub(1);
-                        let key = keys.dead_letter(stamp, 0);
-                        if let Some(mut letter) = or_damage(letter, &key, &mut damaged)? {
-                            bytes = bytes.saturating_sub(letter.message.payload.len() + 200);
-                            letter.message.call = None;
-                            bodies.push(Body::Dead(letter));
-                        }
-                    }
-                    letters.next
-                }
-            };
-            match (next, within.part) {
-                (Some(rest), _) => within.rest = rest,
-                (None, Part::Mailbox(Lane::Priority)) => {
-                    within.part = Part::Mailbox(Lane::Ordinary);
-                    within.rest = keys.mailbox(Lane::Ordinary);
-                }
-                (None, Part::Mailbox(Lane::Ordinary)) => {
-                    within.part = Part::Letters;
-                    within.rest = keys.dead_letters();
-                }
-                (None, Part::Letters) => {
-                    bodies.push(Body::InstanceEnd);
-                    return Ok((bodies, Next::Whole, damaged));
-                }
-            }
-        }
-        Ok((bodies, Next::More(Box::new(within)), damaged))
-    }
-
-    /// All but the mailboxes and the dead letters.
-    async fn read_head(
-        &self,
-        tx: &Tx,
-        instance: &InstanceId,
-        keys: &InstanceKeys,
-        damaged: &mut Vec<Damage>,
-    ) -> Result<Vec<Body>, StoreError> {
-        let all = self.namespace.keys();
-        let version = state::read_version(tx, keys).await;
-        let version = or_damage(version, &keys.version(), damaged)?.flatten();
-        let created = directory::read(tx, all, instance).await;
-        let created = or_damage(created, &all.directory(instance), damaged)?.flatten();
-        let paused = pause::read_at(tx, keys.paused()).await;
-        let paused = or_damage(paused, &keys.paused(), damaged)?.flatten();
-        let held = lock::read_lock(tx, keys).await;
-        let held = or_damage(held, &keys.lock(), damaged)?.flatten();
-        let mut bodies = vec![Body::Instance {
-            kind: instance.kind().to_owned(),
-            id: instance.id().to_owned(),
-            created_ms: created,
-            schema: version.map(|version| version.schema),
-        }];
-        bodies.extend(paused.map(|pause| Body::Paused { pause }));
-        let (leaves, damage) = state::salvage(tx, keys).await?;
-        let damage = damage
-            .iter()
-            .map(|(key, error)| Damage::new(key.clone(), error));
-        damaged.extend(damage);
-        if version.is_some() {
-            bodies.extend(leaves.into_iter().map(|(path, bytes)| Body::Leaf {
-                path: path.as_tuple().to_vec(),
-                bytes: bytes.to_vec(),
-            }));
-        }
-        if let Some(held) = held {
-            let message = lock::read_message(tx, keys).await;
-            let message = or_damage(message, &keys.lock_message_chunk(0), damaged)?;
-            bodies.extend(message.map(|message| message_body(held.lane, message)));
-        }
-        Ok(bodies)
-    }
-}
-
-fn message_body(lane: Lane, message: Message) -> Body {
-    Body::Message {
-        lane,
-        message: Message {
-            call: None,
-            ..message
-        },
-    }
-}
-
-/// What changes when an instance goes on: the state's version, the lock, and what stands at the heads.
-async fn fingerprint(tx: &Tx, keys: &InstanceKeys) -> Result<Vec<Option<Bytes>>, StoreError> {
-    let (version, lock) = (tx.peek(&keys.version()), tx.peek(&keys.lock()));
-    let (version, lock) = try_join(version, lock).await?;
-    let mut seen = vec![version, lock];
-    for lane in [Lane::Priority, Lane::Ordinary] {
-        let first = keys.mailbox(lane).read().limit(1).snapshot();
-        let first = tx.get_range(first).await?;
-        seen.push(first.into_iter().next().map(|row| row.key));
-    }
-    Ok(seen)
 }

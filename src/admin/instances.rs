@@ -1,17 +1,22 @@
 //! Listing instances: who has what, and who does not progress.
 
+mod candidates;
+mod summary;
+
+pub(super) use candidates::{MARKS, from_marks};
+pub(super) use summary::summarize;
+
 use super::error::AdminError;
-use super::mailbox::read_messages;
-use super::page::{Cursor, Damage, Page, Place, or_damage};
+use super::page::{Cursor, Damage, Page, Place};
 use super::pause::PauseView;
 use super::views::MessageView;
-use super::walk::{Found, Walk};
 use super::{Admin, lock};
-use crate::durable::keys::{InstanceKeys, Lane, SessionId};
-use crate::durable::{Namespace, attempts, dead, directory, pause, queue, ready, state};
+use crate::durable::Namespace;
+use crate::durable::keys::SessionId;
 use crate::id::InstanceId;
-use crate::store::{CommitStamp, Isolation, Stamp, StoreError, StoreErrorKind, TransactionExt, Tx};
-use futures_util::future::{join_all, try_join, try_join4};
+use crate::store::{CommitStamp, Isolation, Stamp, StoreError, TransactionExt, Tx};
+use candidates::{DIRECTORY, from_directory, from_walk};
+use futures_util::future::{join_all, try_join};
 use std::time::Duration;
 
 /// How many instances one transaction looks at: some ten reads each.
@@ -19,10 +24,6 @@ const PAGE: usize = 100;
 
 /// How many of them at once.
 const AT_ONCE: usize = 10;
-
-/// How many dead letters are counted before the count is called a lower bound.
-const COUNTED_LETTERS: usize = 100;
-const COUNTED_BYTES: usize = 200_000;
 
 /// Which instances to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct InstanceSummary {
     pub schema: Option<u32>,
     /// The commit that changed the state last.
     pub changed: Option<CommitStamp>,
+    /// Its ready mark: the commit that pushed to it last, or locked it; none if it has nothing to do.
+    pub marked: Option<CommitStamp>,
     /// What of it cannot be read.
     pub damaged: Vec<Damage>,
 }
@@ -140,19 +143,6 @@ impl InstanceSummary {
     }
 }
 
-/// The parts of the listing.
-const DIRECTORY: u8 = 0;
-const WALK: u8 = 1;
-const MARKS: u8 = 2;
-
-/// Candidates of a page.
-#[derive(Default)]
-struct Candidates {
-    instances: Vec<InstanceId>,
-    damaged: Vec<Damage>,
-    next: Option<Place>,
-}
-
 impl Admin {
     /// Lists instances: first those of the directory, in the order of kind and id, then whoever has
     /// anything else in the store and no state yet. Those that are stuck are found by their ready
@@ -190,15 +180,8 @@ impl Admin {
                         MARKS => from_marks(&tx, namespace, kind, &begin, limit).await?,
                         _ => from_walk(&tx, namespace, kind, &begin, limit).await?,
                     };
-                    let mut items = Vec::with_capacity(found.instances.len());
-                    for some in found.instances.chunks(AT_ONCE) {
-                        let some = some.iter().map(|of| summarize(&tx, namespace, of));
-                        for summary in join_all(some).await {
-                            items.push(summary?);
-                        }
-                    }
                     Ok(Page {
-                        items,
+                        items: summarize_all(&tx, namespace, &found.instances).await?,
                         damaged: found.damaged,
                         next: found.next.map(Cursor),
                     })
@@ -229,203 +212,39 @@ impl Admin {
         });
         found.await?.ok_or_else(|| absent(instance))
     }
+
+    /// Some instances, at one moment: the first 100 of those that are named. Whoever looks at the
+    /// same ones again and again compares what it sees. One that is not there is an empty one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    pub async fn instances_named(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<Vec<InstanceSummary>, AdminError> {
+        let namespace = &self.namespace;
+        let named = instances.get(..PAGE).unwrap_or(instances);
+        self.look(|tx| async move { summarize_all(&tx, namespace, named).await })
+            .await
+    }
+}
+
+async fn summarize_all(
+    tx: &Tx,
+    namespace: &Namespace,
+    instances: &[InstanceId],
+) -> Result<Vec<InstanceSummary>, StoreError> {
+    let mut summaries = Vec::with_capacity(instances.len());
+    for some in instances.chunks(AT_ONCE) {
+        let some = some.iter().map(|of| summarize(tx, namespace, of));
+        for summary in join_all(some).await {
+            summaries.push(summary?);
+        }
+    }
+    Ok(summaries)
 }
 
 pub(super) fn absent(instance: &InstanceId) -> AdminError {
     AdminError::not_found(format!("there is nothing of the instance {instance}"))
-}
-
-async fn from_directory(
-    tx: &Tx,
-    namespace: &Namespace,
-    kind: Option<&str>,
-    begin: &Place,
-    limit: usize,
-) -> Result<Candidates, StoreError> {
-    let range = begin.rest_of(namespace.keys().directory_of(kind));
-    let page = directory::list(tx, namespace.keys(), range, limit).await?;
-    let next = match page.next {
-        Some(rest) => Place {
-            key: rest.begin.to_vec(),
-            ..begin.clone()
-        },
-        None => Walk::new(namespace.keys(), kind).place(WALK),
-    };
-    Ok(Candidates {
-        instances: page.entries,
-        damaged: page.undecodable.into_iter().map(Damage::foreign).collect(),
-        next: Some(next),
-    })
-}
-
-/// Those that the directory does not know.
-async fn from_walk(
-    tx: &Tx,
-    namespace: &Namespace,
-    kind: Option<&str>,
-    begin: &Place,
-    limit: usize,
-) -> Result<Candidates, StoreError> {
-    let mut walk = Walk::at(namespace.keys(), kind, begin);
-    let mut found = Candidates::default();
-    for _ in 0..limit {
-        match walk.next(tx).await? {
-            Some(Found::Instance(instance)) => {
-                let entry = namespace.keys().directory(&instance);
-                if tx.peek(&entry).await?.is_none() {
-                    found.instances.push(instance);
-                }
-            }
-            Some(Found::Foreign(key)) => found.damaged.push(Damage::foreign(key)),
-            None => return Ok(found),
-        }
-    }
-    found.next = Some(walk.place(WALK));
-    Ok(found)
-}
-
-async fn from_marks(
-    tx: &Tx,
-    namespace: &Namespace,
-    kind: Option<&str>,
-    begin: &Place,
-    limit: usize,
-) -> Result<Candidates, StoreError> {
-    let keys = namespace.keys();
-    let mut found = Candidates::default();
-    let mut place = begin.clone();
-    while place.shard < keys.shards() {
-        let left = limit - (found.instances.len() + found.damaged.len()).min(limit);
-        if left == 0 {
-            found.next = Some(place);
-            return Ok(found);
-        }
-        let all = match kind {
-            Some(kind) => keys.ready_of_kind(place.shard, kind),
-            None => keys.ready_of(place.shard),
-        };
-        let marks = ready::read_marks(tx, namespace, place.rest_of(all), left).await?;
-        found
-            .instances
-            .extend(marks.instances.into_iter().map(|(instance, _)| instance));
-        let damaged = marks.undecodable.into_iter().map(Damage::foreign);
-        found.damaged.extend(damaged);
-        place = Place {
-            part: MARKS,
-            shard: place.shard + u32::from(marks.next.is_none()),
-            key: marks
-                .next
-                .map(|rest| rest.begin.to_vec())
-                .unwrap_or_default(),
-            instance: None,
-        };
-    }
-    Ok(found)
-}
-
-async fn summarize(
-    tx: &Tx,
-    namespace: &Namespace,
-    instance: &InstanceId,
-) -> Result<InstanceSummary, StoreError> {
-    let keys = namespace.keys().instance(instance);
-    let mut damaged = Vec::new();
-    let lanes = try_join(
-        lane(tx, &keys, Lane::Ordinary),
-        lane(tx, &keys, Lane::Priority),
-    );
-    let length = async { Ok(queue::length(tx, &keys).await) };
-    let lock_read = async { Ok(crate::durable::lock::read_lock(tx, &keys).await) };
-    let pauses = async {
-        let own = pause::read_at(tx, keys.paused()).await;
-        Ok((own, pause::read_at(tx, keys.kind_paused().clone()).await))
-    };
-    let state = async {
-        let version = state::read_version(tx, &keys).await;
-        Ok((
-            version,
-            directory::read(tx, namespace.keys(), instance).await,
-        ))
-    };
-    let letters = count_letters(tx, namespace, &keys);
-    let first = try_join4(lanes, length, lock_read, pauses);
-    let ((lanes, length, held, pauses), (state, letters)) =
-        try_join(first, try_join(state, letters)).await?;
-    let ((ordinary, of_ordinary), (priority, of_priority)) = lanes;
-    damaged.extend(of_ordinary);
-    damaged.extend(of_priority);
-    let length = or_damage(length, &keys.length(), &mut damaged)?;
-    let held = or_damage(held, &keys.lock(), &mut damaged)?;
-    let paused = or_damage(pauses.0, &keys.paused(), &mut damaged)?;
-    let kind_paused = or_damage(pauses.1, keys.kind_paused(), &mut damaged)?;
-    let version = or_damage(state.0, &keys.version(), &mut damaged)?.flatten();
-    let entry = namespace.keys().directory(instance);
-    Ok(InstanceSummary {
-        instance: instance.clone(),
-        length: u64::try_from(length.unwrap_or(0)).unwrap_or(0),
-        ordinary,
-        priority,
-        lock: held.flatten().map(|held| lock::LockView::new(&held)),
-        dead_letters: letters,
-        paused: paused.flatten().map(Into::into),
-        kind_paused: kind_paused.flatten().map(Into::into),
-        created_ms: or_damage(state.1, &entry, &mut damaged)?.flatten(),
-        schema: version.map(|version| version.schema),
-        changed: version.map(|version| version.stamp),
-        damaged,
-    })
-}
-
-async fn lane(
-    tx: &Tx,
-    keys: &InstanceKeys,
-    lane: Lane,
-) -> Result<(LaneSummary, Vec<Damage>), StoreError> {
-    let record = async { Ok(attempts::read(tx, keys, lane).await) };
-    let head = read_messages(tx, keys, lane, keys.mailbox(lane), 1, 0);
-    let ((head, mut damaged), record) = try_join(head, record).await?;
-    let record = or_damage(record, &keys.attempts(lane), &mut damaged)?.flatten();
-    let first = head.messages.first();
-    // At a head of another stamp the record says nothing.
-    let about =
-        |stamp: Stamp| move |of: &attempts::Attempts| of.stamp <= stamp && stamp <= of.until;
-    let record = first.and_then(|first| record.filter(about(first.stamp)));
-    if let Some(Err(error)) = first.map(|first| &first.message) {
-        let key = first.map(|first| first.span.begin.clone());
-        damaged.push(Damage::new(key.unwrap_or_default(), error));
-    }
-    let summary = LaneSummary {
-        oldest: first.map(|first| Oldest {
-            stamp: first.stamp,
-            message: first.message.as_ref().ok().map(Into::into),
-        }),
-        attempts: record.map(|record| AttemptsView {
-            attempts: record.attempts,
-            not_before_ms: record.not_before_ms,
-            claim: record.claim,
-            error: record.error,
-            first_ms: record.first_ms,
-        }),
-    };
-    Ok((summary, damaged))
-}
-
-async fn count_letters(
-    tx: &Tx,
-    namespace: &Namespace,
-    keys: &InstanceKeys,
-) -> Result<DeadCount, StoreError> {
-    // A key that is no letter's ends the count.
-    let all = keys.dead_letters();
-    match dead::list(tx, namespace, keys, all, COUNTED_LETTERS, COUNTED_BYTES).await {
-        Ok(letters) => Ok(DeadCount {
-            count: u64::try_from(letters.letters.len()).unwrap_or(u64::MAX),
-            more: letters.next.is_some(),
-        }),
-        Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(DeadCount {
-            count: 0,
-            more: true,
-        }),
-        Err(error) => Err(error),
-    }
 }

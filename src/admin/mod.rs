@@ -15,7 +15,8 @@
 //! | what | how |
 //! |---|---|
 //! | instances | [`instances`](Admin::instances), [`instance`](Admin::instance) |
-//! | states | [`state`](Admin::state), [`set`](Admin::set) |
+//! | how much goes on | [`backlog`](Admin::backlog), [`instances_named`](Admin::instances_named), [`activity`](Admin::activity) |
+//! | states | [`state`](Admin::state), [`edit`](Admin::edit), [`set`](Admin::set) |
 //! | mailboxes | [`mailbox`](Admin::mailbox), [`purge`](Admin::purge) |
 //! | dead letters | [`dead_letters`](Admin::dead_letters), [`retry_dead`](Admin::retry_dead), [`purge_dead`](Admin::purge_dead) |
 //! | locks | [`lock`](Admin::lock), [`break_lock`](Admin::break_lock) |
@@ -49,8 +50,10 @@
 //! # Ok(()) }
 //! ```
 
+mod activity;
 mod dead;
 mod doctor;
+mod edit;
 mod error;
 mod export;
 mod import;
@@ -67,8 +70,10 @@ mod state;
 mod views;
 mod walk;
 
+pub use activity::{Activity, Backlog};
 pub use dead::{DeadFilter, DeadLetterView, DeadReport, Letter};
 pub use doctor::{Finding, FindingCode};
+pub use edit::{Edit, Edited};
 pub use error::{AdminError, AdminErrorKind};
 pub use export::{Export, Scope};
 pub use import::{Import, ImportOptions, Imported};

@@ -5,7 +5,7 @@
 //!
 //! | record | what |
 //! |---|---|
-//! | `{"header":{"format":"abide-export","version":1,"id":…,"namespace":…,"exported_ms":…}}` | the first one; `id` names this export |
+//! | `{"header":{"format":"abide-export","version":1,"id":…,"namespace":…,"exported_ms":…}}` | the first one; `id` names this export. Of a kind or an instance it also has `only_kind` and `only_id` |
 //! | `{"kind_paused":{"kind":…,"pause":…}}` | a kind that is paused |
 //! | `{"instance":{"kind":…,"id":…,"created_ms":…,"schema":…}}` | begins an instance; `schema` is null if it has no state |
 //! | `{"paused":{"pause":…}}` | its pause |
@@ -50,6 +50,10 @@ pub(super) enum Body {
         id: String,
         namespace: String,
         exported_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_kind: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_id: Option<String>,
     },
     KindPaused {
         kind: String,

@@ -1,17 +1,17 @@
 //! Looking at a state, and editing one field of it.
 
 use super::Admin;
+use super::edit::{Edit, Edited, plan};
 use super::error::AdminError;
 use super::instances::absent;
-use super::page::Damage;
-use crate::codec::{self, Change, CodecError, Ignored, Leaves, Path, PathElement, Value};
+use super::page::{Damage, or_damage};
+use crate::codec::{CodecError, Leaves, Path, Value};
 use crate::durable::keys::InstanceKeys;
 use crate::durable::{Work, ready, state};
 use crate::id::InstanceId;
 use crate::store::{CommitStamp, StoreError, Tx};
 use bytes::Bytes;
 use futures_util::future::try_join;
-use std::collections::BTreeMap;
 
 /// A state as it is stored.
 #[derive(Debug, Clone)]
@@ -27,6 +27,24 @@ pub struct StateView {
 }
 
 impl StateView {
+    fn new(
+        keys: &InstanceKeys,
+        version: Result<Option<state::StateVersion>, StoreError>,
+        (leaves, damage): (Leaves, Vec<(Bytes, StoreError)>),
+    ) -> Result<Self, StoreError> {
+        let damage = damage.into_iter();
+        let mut damaged: Vec<Damage> = damage
+            .map(|(key, error)| Damage::new(key, &error))
+            .collect();
+        let version = or_damage(version, &keys.version(), &mut damaged)?.flatten();
+        Ok(Self {
+            schema: version.map(|version| version.schema),
+            changed: version.map(|version| version.stamp),
+            leaves,
+            damaged,
+        })
+    }
+
     /// The state as one value.
     ///
     /// # Errors
@@ -72,40 +90,48 @@ impl Admin {
                 try_join(version, state::salvage(&tx, &keys)).await
             }
         });
-        let (version, (leaves, damage)) = read.await?;
-        let mut damaged: Vec<Damage> = damage
-            .into_iter()
-            .map(|(key, error)| Damage::new(key, &error))
-            .collect();
-        let version = super::page::or_damage(version, &keys.version(), &mut damaged)?.flatten();
-        if version.is_none() && leaves.is_empty() && damaged.is_empty() {
+        let (version, salvaged) = read.await?;
+        let view = StateView::new(&keys, version, salvaged)?;
+        if view.schema.is_none() && view.leaves.is_empty() && view.damaged.is_empty() {
             return Err(absent(instance));
         }
-        Ok(StateView {
-            schema: version.map(|version| version.schema),
-            changed: version.map(|version| version.stamp),
-            leaves,
-            damaged,
-        })
+        Ok(view)
     }
 
-    /// Sets the leaf at `path` to a value, as if the server had, and returns what stood there.
-    ///
-    /// Nodes see it before their next message. Only single leaves can be set: scalars, and lists,
-    /// tuples, enums and maps that are stored as one value.
+    /// Reads the beginning of a state, about so many leaves, and whether there are more: for whoever
+    /// looks again and again. An instance without a state has none.
     ///
     /// # Errors
     ///
-    /// - [`NotFound`](super::AdminErrorKind::NotFound) if the instance has no state, or the state
-    ///   nothing at this path.
-    /// - [`Refused`](super::AdminErrorKind::Refused) if a container with parts of its own stands
-    ///   there, if the value is of another type, or if it is the `id` of a list's item.
-    /// - [`Corrupt`](super::AdminErrorKind::Corrupt) if the state is damaged.
-    /// - Whatever the store answers.
+    /// Whatever the store answers.
+    pub async fn state_head(
+        &self,
+        instance: &InstanceId,
+        leaves: usize,
+    ) -> Result<(StateView, bool), AdminError> {
+        let keys = self.namespace.keys().instance(instance);
+        let rows = leaves.clamp(1, super::MAX_PAGE);
+        let read = self.look(|tx| {
+            let keys = keys.clone();
+            async move {
+                let version = async { Ok(state::read_version(&tx, &keys).await) };
+                try_join(version, state::salvage_head(&tx, &keys, rows)).await
+            }
+        });
+        let (version, (salvaged, more)) = read.await?;
+        Ok((StateView::new(&keys, version, salvaged)?, more))
+    }
+
+    /// Sets the leaf at `path` to a value, as if the server had, and returns what stood there; nothing
+    /// for a new entry of a map. See [`Edit::Set`] for what can be set.
+    ///
+    /// # Errors
+    ///
+    /// As [`edit`](Self::edit).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the outcome unknown.
+    /// As [`edit`](Self::edit).
     pub async fn set(
         &self,
         instance: &InstanceId,
@@ -113,6 +139,32 @@ impl Admin {
         value: &Value,
         options: SetOptions,
     ) -> Result<Value, AdminError> {
+        let edit = Edit::Set(value.clone());
+        let edited = self.edit(instance, path, &edit, options).await?;
+        Ok(edited.before.unwrap_or(Value::Nil))
+    }
+
+    /// Changes what lies at a path, as if the server had. Nodes see it before their next message.
+    ///
+    /// # Errors
+    ///
+    /// - [`NotFound`](super::AdminErrorKind::NotFound) if the instance has no state, or the state
+    ///   nothing at this path.
+    /// - [`Refused`](super::AdminErrorKind::Refused) for whatever the server could not have written:
+    ///   see [`Edit`].
+    /// - [`Corrupt`](super::AdminErrorKind::Corrupt) if the state is damaged.
+    /// - Whatever the store answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn edit(
+        &self,
+        instance: &InstanceId,
+        path: &Path,
+        edit: &Edit,
+        options: SetOptions,
+    ) -> Result<Edited, AdminError> {
         let namespace = &self.namespace;
         let keys = namespace.keys().instance(instance);
         self.change(|tx| {
@@ -122,15 +174,14 @@ impl Admin {
                 let version = state::read_version(&tx, &keys).await?;
                 let version = version.ok_or_else(|| absent(instance))?;
                 let leaves = state::load(&tx, &keys).await?;
-                let (before, bytes) = replacement(&leaves, path, value, options.change_type)?;
+                let (edited, changes) = plan(&leaves, path, edit, options.change_type)?;
                 if options.dry_run {
-                    return Ok(Work::Look(before));
+                    return Ok(Work::Look(edited));
                 }
-                let change = [Change::Set(path.clone(), bytes)];
                 // Whoever has parked the instance because of its state looks again.
                 nudge(&tx, namespace, &keys).await?;
-                state::write(&tx, &keys, &change, &leaves, version.schema)?;
-                Ok(Work::Write(before))
+                state::write(&tx, &keys, &changes, &leaves, version.schema)?;
+                Ok(Work::Write(edited))
             }
         })
         .await
@@ -149,110 +200,4 @@ pub(super) async fn nudge(
     }
     ready::wake(tx, namespace, keys.shard());
     Ok(())
-}
-
-/// What stands at the path, and the bytes of the leaf that is to stand there.
-fn replacement(
-    leaves: &Leaves,
-    path: &Path,
-    value: &Value,
-    change_type: bool,
-) -> Result<(Value, Bytes), AdminError> {
-    let leaf = leaves
-        .get(path)
-        .ok_or_else(|| AdminError::not_found(format!("nothing is stored at {path}")))?;
-    let before = Value::from_leaves_at(leaves, path)?;
-    let below = leaves.iter().any(|(of, _)| of != path && path.contains(of));
-    // A marker of a container, which is no value of its own.
-    let is_marker = Value::from_payload(leaf).is_err();
-    if below {
-        return Err(AdminError::refused(format!(
-            "{path} has parts of its own: set those"
-        )));
-    }
-    if is_marker && !matches!((&before, value), (Value::Array(_), Value::Array(_))) {
-        return Err(AdminError::refused(format!(
-            "{path} is an empty container, whose entries only the server can write"
-        )));
-    }
-    if is_item_id(leaves, path) {
-        return Err(AdminError::refused(format!(
-            "{path} is what its item is stored under"
-        )));
-    }
-    if !change_type && class(&before) != class(value) {
-        return Err(AdminError::refused(format!(
-            "{path} holds {}, and this is {}",
-            class(&before),
-            class(value)
-        )));
-    }
-    let bytes = packed(path, value)?;
-    let mut after = leaves.clone();
-    after.insert(path.clone(), bytes.clone());
-    let read_back = Value::from_leaves(&after)
-        .and_then(|_| Value::from_leaves_at(&after, path))
-        .map_err(|error| AdminError::refused("the state would be damaged").with_source(error))?;
-    if read_back != *value {
-        return Err(AdminError::refused(format!(
-            "{path} would be read as another value"
-        )));
-    }
-    Ok((before, bytes))
-}
-
-/// The leaf that holds a value, where the codec would not cut it into several.
-fn packed(path: &Path, value: &Value) -> Result<Bytes, AdminError> {
-    let empty = |encoded: codec::Encoded| {
-        let marker = encoded.leaves.get(&Path::root()).cloned();
-        marker.ok_or_else(|| AdminError::refused("an empty container has no encoding"))
-    };
-    match value {
-        Value::Array(items) if items.is_empty() => empty(codec::encode(
-            &Vec::<u8>::new(),
-            &Leaves::new(),
-            &Ignored::none(),
-        )?),
-        Value::Map(entries) if entries.is_empty() => empty(codec::encode(
-            &BTreeMap::<String, u8>::new(),
-            &Leaves::new(),
-            &Ignored::none(),
-        )?),
-        Value::Array(items) if items.iter().all(|item| item.get("id").is_some()) => {
-            Err(AdminError::refused(format!(
-                "{path} would become a list whose items are stored one by one"
-            )))
-        }
-        value => Ok(value.to_payload()?),
-    }
-}
-
-/// Whether a path is the `id` of an item of a list that is stored item by item.
-fn is_item_id(leaves: &Leaves, path: &Path) -> bool {
-    let elements: Vec<PathElement<'_>> = path.elements().collect();
-    let Some((PathElement::Str(last), of)) = elements.split_last() else {
-        return false;
-    };
-    let Some((_, list)) = of.split_last() else {
-        return false;
-    };
-    let list = list
-        .iter()
-        .fold(Path::root(), |list, element| list.child(element.clone()));
-    last == "id" && matches!(Value::from_leaves_at(leaves, &list), Ok(Value::Array(_)))
-}
-
-fn class(value: &Value) -> &'static str {
-    match value {
-        Value::Nil => "nothing",
-        Value::Bool(_) => "a boolean",
-        Value::Int(_) | Value::Huge(_) => "an integer",
-        Value::F32(_) => "a float of single precision",
-        Value::F64(_) => "a float",
-        Value::Text(_) => "text",
-        Value::Bytes(_) => "bytes",
-        Value::Array(_) => "a list",
-        Value::Map(_) => "a map",
-        Value::Ext(..) => "an extension value",
-    }
 }

@@ -243,7 +243,7 @@ pub(super) fn with_index(leaf: &Bytes, index: &[u8]) -> Bytes {
 }
 
 /// What kind of container the leaf is a marker of; `None` for a value.
-pub(super) fn kind_of(leaf: &[u8]) -> Option<Kind> {
+pub(crate) fn kind_of(leaf: &[u8]) -> Option<Kind> {
     read_marker(leaf)?.ok().map(|(kind, _)| kind)
 }
 

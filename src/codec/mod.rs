@@ -129,6 +129,7 @@ pub use diff::{Change, diff};
 pub use error::{CodecError, CodecErrorKind};
 pub use foreign::Ignored;
 pub use leaves::Leaves;
+pub(crate) use leaves::kind_of;
 pub use path::{Path, PathElement, PathInt};
 pub(crate) use update::{Update, assert_element, load, restore, update};
 pub use value::Value;

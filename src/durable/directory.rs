@@ -105,7 +105,12 @@ pub(crate) fn list(
     }
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
+/// When an entry says that its instance was created.
+///
+/// # Errors
+///
+/// [`Corrupt`](crate::store::StoreErrorKind::Corrupt), naming the key.
+pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
     value::decode(key, value).map(|Record { created_ms }| created_ms)
 }
 

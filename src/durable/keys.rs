@@ -676,6 +676,12 @@ impl SessionKeys {
             .finish()
     }
 
+    /// Every outcome marker.
+    #[must_use]
+    pub fn outcomes(&self) -> KeyRange {
+        below(Writer::new(&self.prefix).text("o").finish())
+    }
+
     /// `(…, "o", lane)`
     #[must_use]
     pub fn outcome(&self, lane: u32) -> Bytes {

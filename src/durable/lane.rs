@@ -387,6 +387,15 @@ impl Marker {
     }
 }
 
+/// The number of a lane's last attempt, which its marker holds; so many attempts were made in it.
+///
+/// # Errors
+///
+/// [`Corrupt`](StoreErrorKind::Corrupt) for what is no marker.
+pub(crate) fn attempts_in(key: &[u8], marker: &[u8]) -> Result<u64, StoreError> {
+    Marker::decode(key, marker).map(|marker| marker.attempt)
+}
+
 /// The data behind these locks is changed in single steps, so a panic elsewhere leaves it whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,7 +16,7 @@ pub(crate) mod dead;
 pub(crate) mod directory;
 pub mod keys;
 pub(crate) mod kill;
-mod lane;
+pub(crate) mod lane;
 pub(crate) mod lock;
 pub(crate) mod message;
 mod namespace;

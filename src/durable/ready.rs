@@ -39,6 +39,14 @@ pub(crate) fn set_mark(tx: &Tx, instance: &InstanceKeys) {
     tx.set_versionstamped_value(instance.ready(), &template, 1);
 }
 
+/// The commit that set a mark; none for a value that no mark has. Nodes do not read it: to them any
+/// value but the one they know is news.
+pub(crate) fn stamp_of(mark: &[u8]) -> Option<CommitStamp> {
+    let (format, stamp) = mark.split_first()?;
+    let stamp = stamp.try_into().ok().filter(|_| *format == FORMAT)?;
+    Some(CommitStamp::from_bytes(stamp))
+}
+
 /// Wakes the nodes that watch a shard.
 pub(crate) fn wake(tx: &Tx, namespace: &Namespace, shard: u32) {
     tx.add_i64(&namespace.keys().wake(shard), 1);

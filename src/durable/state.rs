@@ -101,6 +101,9 @@ pub(crate) fn load(
     }
 }
 
+/// What can be read of a state, and the keys of what cannot.
+type Salvaged = (Leaves, Vec<(Bytes, StoreError)>);
+
 /// As [`load`], but passes over what is damaged, and says what that was: for whoever looks at a
 /// state that its server cannot read.
 ///
@@ -110,7 +113,7 @@ pub(crate) fn load(
 pub(crate) fn salvage(
     tx: &Tx,
     keys: &InstanceKeys,
-) -> impl Future<Output = Result<(Leaves, Vec<(Bytes, StoreError)>), StoreError>> + Send + use<> {
+) -> impl Future<Output = Result<Salvaged, StoreError>> + Send + use<> {
     let tx = Arc::clone(tx);
     let range = keys.state();
     async move {
@@ -129,6 +132,39 @@ pub(crate) fn salvage(
         pages.await?;
         loading.give_up(&mut damage);
         Ok((loading.leaves, damage))
+    }
+}
+
+/// As [`salvage`], but reads only so many rows. Whether more follow; a leaf that the end of the rows
+/// cuts is among those.
+///
+/// # Errors
+///
+/// Whatever the store answers.
+pub(crate) fn salvage_head(
+    tx: &Tx,
+    keys: &InstanceKeys,
+    rows: usize,
+) -> impl Future<Output = Result<(Salvaged, bool), StoreError>> + Send + use<> {
+    let rows = rows.max(1);
+    let range = keys.state();
+    let page = tx.get_range(range.read().limit(rows).snapshot());
+    async move {
+        let mut loading = Loading {
+            prefix: range.begin.clone(),
+            leaves: Leaves::new(),
+            open: None,
+        };
+        let mut damage = Vec::new();
+        let page = page.await?;
+        let more = page.len() >= rows;
+        for row in page {
+            loading.salvage(row, &mut damage);
+        }
+        if !more {
+            loading.give_up(&mut damage);
+        }
+        Ok(((loading.leaves, damage), more))
     }
 }
 
@@ -182,12 +218,12 @@ pub(crate) fn delete(tx: &Tx, keys: &InstanceKeys) {
     tx.clear(&keys.version());
 }
 
-/// The version in a value.
+/// Reads a state's version.
 ///
 /// # Errors
 ///
-/// As [`read_version`].
-pub(super) fn decode_version(key: &[u8], value: &[u8]) -> Result<StateVersion, StoreError> {
+/// [`Corrupt`](crate::store::StoreErrorKind::Corrupt), naming the key.
+pub(crate) fn decode_version(key: &[u8], value: &[u8]) -> Result<StateVersion, StoreError> {
     let fields = match value.split_first() {
         Some((&FORMAT, fields)) => fields,
         Some((format, _)) => {

@@ -40,7 +40,11 @@ async fn the_text_is_what_the_document_shows() {
         let words: Vec<&str> = arguments.split(' ').collect();
         printed += &format!("$ abide {arguments}\n{}", world.done(&words));
     }
-    check("text", &normalised(&printed), include_str!("golden.txt"));
+    check(
+        "golden.txt",
+        &normalised(&printed),
+        include_str!("golden.txt"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,9 +73,18 @@ async fn the_json_is_what_the_document_shows() {
         }
         printed += &format!("$ abide {arguments} --json\n{out}");
     }
-    check("json", &normalised(&printed), include_str!("golden.jsonl"));
+    check(
+        "golden.jsonl",
+        &normalised(&printed),
+        include_str!("golden.jsonl"),
+    );
 }
 
-fn check(what: &str, printed: &str, golden: &str) {
-    assert!(printed == golden, "the {what} has changed:\n{printed}");
+/// Compares what was printed with what is kept; with `ABIDE_WRITE_GOLDEN=1` keeps this instead.
+fn check(file: &str, printed: &str, golden: &str) {
+    if std::env::var_os("ABIDE_WRITE_GOLDEN").is_some_and(|value| value == "1") {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli");
+        return std::fs::write(format!("{dir}/{file}"), printed).unwrap();
+    }
+    assert!(printed == golden, "{file} has changed:\n{printed}");
 }

@@ -19,4 +19,6 @@ mod bad_bytes;
 mod golden;
 mod mending;
 mod moving;
+#[cfg(unix)]
+mod top;
 mod usage;

@@ -1,6 +1,7 @@
 //! Mending what can be mended without losing anything.
 
 use super::instance::{count, is_about};
+use super::rows::is_bad;
 use super::{Finding, FindingCode};
 use crate::admin::purge::is_idle;
 use crate::admin::{Admin, AdminError};
@@ -31,6 +32,7 @@ impl Admin {
         self.change(|tx| async move {
             let fixed = match (finding.code, &finding.instance) {
                 (FindingCode::RepliesOfAbsentSession, _) => self.sweep(&tx, finding).await?,
+                (FindingCode::UndecodableRecord, _) => self.renew(&tx, finding).await?,
                 (code, Some(instance)) => self.mend(&tx, code, instance).await?,
                 _ => false,
             };
@@ -121,6 +123,47 @@ impl Admin {
         match right {
             Some(bytes) => tx.set(&keys.length(), &bytes),
             None => tx.clear(&keys.length()),
+        }
+        Ok(true)
+    }
+
+    /// Writes a record anew that cannot be read.
+    async fn renew(&self, tx: &Tx, finding: &Finding) -> Result<bool, AdminError> {
+        let namespace = &self.namespace;
+        let (all, key) = (namespace.keys(), &finding.key);
+        let Some(stored) = tx.read(key).await? else {
+            return Ok(false);
+        };
+        let Some(decoded) = all.decode(key).ok().filter(|of| is_bad(of, key, &stored)) else {
+            return Ok(false);
+        };
+        match decoded {
+            // The attempts at the head begin anew; who holds a claim commits or not as ever.
+            Key::Instance { .. } => tx.clear(key),
+            Key::Directory(instance) => {
+                let of = all.instance(&instance);
+                match tx.peek(&of.version()).await? {
+                    Some(_) => directory::add(tx, all, &instance, self.now_ms())?,
+                    None => directory::remove(tx, all, &instance),
+                }
+                // A first turn or a reset meanwhile decides.
+                tx.add_read_conflict_key(&of.version());
+            }
+            Key::Ready { instance, .. } => {
+                let of = all.instance(&instance);
+                match is_idle(tx, &of).await? {
+                    true => tx.clear(key),
+                    false => {
+                        ready::set_mark(tx, &of);
+                        ready::wake(tx, namespace, of.shard());
+                    }
+                }
+            }
+            // A value that it never had, so that everyone who compares it wakes up.
+            _ => {
+                let fresh = namespace.database().env().random() >> 1;
+                tx.set(key, &fresh.to_le_bytes());
+            }
         }
         Ok(true)
     }

@@ -58,11 +58,17 @@ pub(super) async fn check(
                 );
             }
         }
-        _ => add(
-            FindingCode::LengthNotChecked,
-            keys.length(),
-            format!("the mailboxes have more than {MAX_ROWS} rows, which were not counted"),
-        ),
+        (_, _, length) => {
+            add(
+                FindingCode::LengthNotChecked,
+                keys.length(),
+                format!("the mailboxes have more than {MAX_ROWS} rows, which were not counted"),
+            );
+            if let Err(error) = length {
+                let code = FindingCode::UndecodableValue;
+                add(code, keys.length(), error.to_string());
+            }
+        }
     }
     let locked = tx.peek(&keys.lock()).await?.is_some();
     if let Err(error) = lock::read_lock(tx, &keys).await {

@@ -1,25 +1,24 @@
 //! Every key and value for itself.
 
-use super::super::page::Place;
+mod chunks;
+
 use super::{Finding, FindingCode};
-use crate::codec::{Path, Value};
+use crate::admin::import::Progress;
+use crate::admin::page::Place;
 use crate::durable::attempts::Attempts;
-use crate::durable::dead::DeadLetter;
-use crate::durable::keys::{Key, Part, SessionPart};
+use crate::durable::keys::{Key, Part, SessionId, SessionKeys, SessionPart};
 use crate::durable::pause::Paused;
 use crate::durable::session::Heartbeat;
-use crate::durable::{Message, Namespace, value};
+use crate::durable::{Namespace, directory, lane, ready, state, value};
 use crate::id::InstanceId;
 use crate::store::{KeyRange, KeyValue, StoreError, TransactionExt, Tx, after};
 use bytes::Bytes;
+use chunks::{Open, What};
 use serde::de::DeserializeOwned;
 
 /// How many rows one transaction checks: more than any value has chunks, so that a value that is cut
 /// off by the end of a page is read again from its first chunk, and the check gets ahead.
 const PAGE: usize = 150;
-
-/// The number of chunks at the beginning of the first one.
-const COUNT_BYTES: usize = 2;
 
 /// What is wrong with a page of rows, and the key that the next one begins with.
 pub(super) async fn check(
@@ -34,6 +33,7 @@ pub(super) async fn check(
         namespace,
         findings: Vec::new(),
         open: None,
+        absent: None,
     };
     let mut last = None;
     for row in rows {
@@ -57,30 +57,12 @@ pub(super) async fn check(
     Ok((check.findings, next))
 }
 
-/// A value in chunks, under way.
-struct Open {
-    first: Bytes,
-    /// What its keys begin with.
-    span: KeyRange,
-    what: What,
-    instance: Option<InstanceId>,
-    expected: usize,
-    parts: Vec<Bytes>,
-}
-
-/// What chunks are put together to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    Message,
-    LockedMessage,
-    DeadLetter,
-    Leaf,
-}
-
 struct Check<'a> {
     namespace: &'a Namespace,
     findings: Vec<Finding>,
     open: Option<Open>,
+    /// The session whose rows were met last, and whether it has no heartbeat.
+    absent: Option<(SessionId, bool)>,
 }
 
 impl Check<'_> {
@@ -109,39 +91,89 @@ impl Check<'_> {
                 self.findings.push(finding.of(&instance));
             }
             Key::Instance { instance, part, .. } => self.part(&instance, part, row),
-            Key::Directory(instance) => self.record::<Value>(&row, Some(&instance)),
+            Key::Directory(ref instance) => self.renewable(&key, &row, Some(instance)),
+            Key::Ready { ref instance, .. } => self.renewable(&key, &row, Some(instance)),
+            Key::Wake { .. } => self.renewable(&key, &row, None),
             Key::KindPaused { .. } => self.record::<Paused>(&row, None),
-            Key::Session { session, part } => match part {
-                SessionPart::Heartbeat => {
-                    if let Err(error) = Heartbeat::decode(&row.key, &row.value) {
-                        self.undecodable(&row.key, None, &error);
-                    }
-                }
-                SessionPart::Reply { .. } => {
-                    let heartbeat = keys.session(session).heartbeat();
-                    let is_first = self.findings.last().is_none_or(|last| {
-                        !keys.session(session).all().contains(&last.key)
-                            || last.code != FindingCode::RepliesOfAbsentSession
-                    });
-                    if is_first && tx.peek(&heartbeat).await?.is_none() {
-                        self.findings.push(Finding::new(
-                            FindingCode::RepliesOfAbsentSession,
-                            row.key,
-                            "replies came for a session that is gone; nodes sweep them after a \
-                             minute",
-                        ));
-                    }
-                }
-                _ => {}
-            },
-            Key::Import => self.findings.push(Finding::new(
-                FindingCode::UnfinishedImport,
-                row.key,
-                "an import has not come to its end; go on with it",
-            )),
-            _ => {}
+            Key::Session { session, part } => self.session(tx, session, part, row).await?,
+            Key::Import => {
+                self.record::<Progress>(&row, None);
+                self.findings.push(Finding::new(
+                    FindingCode::UnfinishedImport,
+                    row.key,
+                    "an import has not come to its end; go on with it",
+                ));
+            }
+            // Without it the namespace cannot be opened.
+            Key::Meta => {}
         }
         Ok(())
+    }
+
+    async fn session(
+        &mut self,
+        tx: &Tx,
+        session: SessionId,
+        part: SessionPart,
+        row: KeyValue,
+    ) -> Result<(), StoreError> {
+        let keys = self.namespace.keys().session(session);
+        let absent = match self.absent {
+            Some((of, absent)) if of == session => absent,
+            _ => {
+                let absent = tx.peek(&keys.heartbeat()).await?.is_none();
+                self.absent = Some((session, absent));
+                absent
+            }
+        };
+        match part {
+            SessionPart::Heartbeat => {
+                if let Err(error) = Heartbeat::decode(&row.key, &row.value) {
+                    self.undecodable(&row.key, None, &error);
+                }
+            }
+            SessionPart::Reply { call, chunk } => {
+                if absent {
+                    self.leftover(&keys, row.key);
+                    return Ok(());
+                }
+                let span = keys.reply_chunks(call);
+                self.chunk(What::Reply, None, span, chunk, row);
+            }
+            SessionPart::Outcome { .. } => {
+                if let Err(error) = lane::attempts_in(&row.key, &row.value) {
+                    match absent {
+                        true => self.leftover(&keys, row.key),
+                        // It alone knows what it has tried, and will find out.
+                        false => self.undecodable(&row.key, None, &error),
+                    }
+                }
+            }
+            SessionPart::ReplyWake => {
+                let key = Key::Session { session, part };
+                self.renewable(&key, &row, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Something of a session that is gone: one finding stands for all of it, readable or not.
+    fn leftover(&mut self, keys: &SessionKeys, key: Bytes) {
+        let code = FindingCode::RepliesOfAbsentSession;
+        let last = self.findings.last();
+        if last.is_none_or(|last| last.code != code || !keys.all().contains(&last.key)) {
+            let text = "replies came for a session that is gone; nodes sweep them after a minute";
+            self.found(code, key, None, text);
+        }
+    }
+
+    /// A record that `--fix` writes anew.
+    fn renewable(&mut self, key: &Key, row: &KeyValue, instance: Option<&InstanceId>) {
+        let Err(error) = read_record(key, &row.key, &row.value) else {
+            return;
+        };
+        let code = FindingCode::UndecodableRecord;
+        self.found(code, row.key.clone(), instance, error.to_string());
     }
 
     fn part(&mut self, instance: &InstanceId, part: Part, row: KeyValue) {
@@ -154,139 +186,49 @@ impl Check<'_> {
                 chunk,
             } => {
                 let span = keys.message_chunks(lane, incarnation, stamp);
-                self.chunk(What::Message, instance, span, chunk, row);
+                self.chunk(What::Message, Some(instance), span, chunk, row);
             }
             Part::DeadLetter { stamp, chunk } => {
                 let end = after(&keys.dead_letter(stamp, u32::MAX));
                 let span = KeyRange::new(keys.dead_letter(stamp, 0), end);
-                self.chunk(What::DeadLetter, instance, span, chunk, row);
+                self.chunk(What::DeadLetter, Some(instance), span, chunk, row);
             }
-            Part::Lock => {
-                if row.value.len() < 12 {
-                    let error = value::corrupt(&row.key, "the header is too short for a lock's");
-                    self.undecodable(&row.key, Some(instance), &error);
-                }
-            }
+            // Compared with the rest of the instance, later.
+            Part::Lock | Part::Length => {}
             Part::LockMessage { chunk } => {
-                self.chunk(
-                    What::LockedMessage,
-                    instance,
-                    keys.lock_message(),
-                    chunk,
-                    row,
-                );
+                let span = keys.lock_message();
+                self.chunk(What::LockedMessage, Some(instance), span, chunk, row);
             }
-            Part::Attempts { .. } => self.record::<Attempts>(&row, Some(instance)),
+            Part::Attempts { .. } => {
+                let key = Key::Instance {
+                    shard: keys.shard(),
+                    instance: instance.clone(),
+                    part,
+                };
+                self.renewable(&key, &row, Some(instance));
+            }
             Part::Paused => self.record::<Paused>(&row, Some(instance)),
             Part::State { path } => self.leaf(instance, &path, row),
-            Part::Length | Part::Version => {
-                let right = if part == Part::Length { 8 } else { 15 };
-                if row.value.len() != right {
-                    let what = format!("the value is {} bytes long, not {right}", row.value.len());
-                    let error = value::corrupt(&row.key, &what);
+            Part::Version => {
+                if let Err(error) = state::decode_version(&row.key, &row.value) {
                     self.undecodable(&row.key, Some(instance), &error);
                 }
             }
         }
     }
 
-    /// A leaf lies under its path; its further chunks under the path, a nil and a number.
-    fn leaf(&mut self, instance: &InstanceId, path: &[u8], row: KeyValue) {
-        if Path::from_tuple(path).is_ok() {
-            self.close();
-            let span = KeyRange::new(row.key.clone(), [&row.key[..], &[1]].concat());
-            self.chunk(What::Leaf, instance, span, 0, row);
-            return;
-        }
-        match &self.open {
-            Some(open) if open.what == What::Leaf && open.span.contains(&row.key) => {
-                let (span, chunk) = (open.span.clone(), open.parts.len());
-                let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
-                self.chunk(What::Leaf, instance, span, chunk, row);
-            }
-            _ => self.findings.push(
-                Finding::new(
-                    FindingCode::OrphanedChunks,
-                    row.key,
-                    "the key is no path of a state, nor the chunk of a leaf that stands before it",
-                )
-                .of(instance),
-            ),
-        }
-    }
-
-    fn chunk(
+    fn found(
         &mut self,
-        what: What,
-        instance: &InstanceId,
-        span: KeyRange,
-        chunk: u32,
-        row: KeyValue,
+        code: FindingCode,
+        key: Bytes,
+        instance: Option<&InstanceId>,
+        text: impl Into<String>,
     ) {
-        if let Some(open) = &mut self.open {
-            let next = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
-            if chunk == next && open.parts.len() < open.expected {
-                open.parts.push(row.value);
-            } else {
-                // Counted as damage when the value ends.
-                open.expected = usize::MAX;
-            }
-            return;
-        }
-        let count = row.value.split_first_chunk::<COUNT_BYTES>();
-        match count {
-            Some((count, _)) if chunk == 0 => {
-                self.open = Some(Open {
-                    first: row.key,
-                    span,
-                    what,
-                    instance: Some(instance.clone()),
-                    expected: usize::from(u16::from_be_bytes(*count)),
-                    parts: vec![row.value.slice(COUNT_BYTES..)],
-                });
-            }
-            _ => self.findings.push(
-                Finding::new(
-                    FindingCode::OrphanedChunks,
-                    row.key,
-                    format!("chunk {chunk} stands without those before it"),
-                )
-                .of(instance),
-            ),
-        }
-    }
-
-    /// The value that was under way has come to its end.
-    fn close(&mut self) {
-        let Some(open) = self.open.take() else {
-            return;
-        };
-        let Some(instance) = &open.instance else {
-            return;
-        };
-        if open.parts.len() != open.expected {
-            let what = match open.expected {
-                usize::MAX => "chunks of the value are missing or too many".to_owned(),
-                expected => format!("{} of {expected} chunks", open.parts.len()),
-            };
-            let finding = Finding::new(FindingCode::IncompleteChunks, open.first, what);
-            self.findings.push(finding.of(instance));
-            return;
-        }
-        let whole = open.parts.concat();
-        let key = &open.first;
-        let decoded = match open.what {
-            What::Message | What::LockedMessage => value::decode::<Message>(key, &whole).map(drop),
-            What::DeadLetter => value::decode::<DeadLetter>(key, &whole).map(drop),
-            // A container's marker begins with the byte that begins no MessagePack.
-            What::Leaf if whole.first() == Some(&0xc1) => Ok(()),
-            What::Leaf => Value::from_payload(&whole)
-                .map(drop)
-                .map_err(|error| value::corrupt(key, "the leaf is damaged").with_source(error)),
-        };
-        if let Err(error) = decoded {
-            self.undecodable(&open.first.clone(), Some(&instance.clone()), &error);
-        }
+        let finding = Finding::new(code, key, text);
+        self.findings.push(match instance {
+            Some(instance) => finding.of(instance),
+            None => finding,
+        });
     }
 
     fn record<T: DeserializeOwned>(&mut self, row: &KeyValue, instance: Option<&InstanceId>) {
@@ -296,14 +238,37 @@ impl Check<'_> {
     }
 
     fn undecodable(&mut self, key: &Bytes, instance: Option<&InstanceId>, error: &StoreError) {
-        let finding = Finding::new(
-            FindingCode::UndecodableValue,
-            key.clone(),
-            error.to_string(),
-        );
-        self.findings.push(match instance {
-            Some(instance) => finding.of(instance),
-            None => finding,
-        });
+        let code = FindingCode::UndecodableValue;
+        self.found(code, key.clone(), instance, error.to_string());
+    }
+}
+
+/// Whether it is a record that can be written anew, and has to be.
+pub(super) fn is_bad(decoded: &Key, key: &Bytes, stored: &[u8]) -> bool {
+    read_record(decoded, key, stored).is_err()
+}
+
+/// Reads a record that can be written anew; everything else is none of its business.
+fn read_record(decoded: &Key, key: &Bytes, stored: &[u8]) -> Result<(), StoreError> {
+    const COUNTER: usize = 8;
+    match decoded {
+        Key::Instance {
+            part: Part::Attempts { .. },
+            ..
+        } => value::decode::<Attempts>(key, stored).map(drop),
+        Key::Directory(_) => directory::decode(key, stored).map(drop),
+        Key::Ready { .. } => match ready::stamp_of(stored) {
+            Some(_) => Ok(()),
+            None => Err(value::corrupt(key, "the value is no ready mark")),
+        },
+        Key::Wake { .. }
+        | Key::Session {
+            part: SessionPart::ReplyWake,
+            ..
+        } if stored.len() != COUNTER => {
+            let what = format!("the counter is {} bytes long, not {COUNTER}", stored.len());
+            Err(value::corrupt(key, &what))
+        }
+        _ => Ok(()),
     }
 }

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Shows a state with the paths of its fields.
     Show(Show),
-    /// Sets one field of a state.
+    /// Sets one field of a state; adds or removes an entry.
     Set(Set),
     /// Peeks at the messages of an instance.
     Mailbox(Named),
@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Reads such a stream. An interrupted import goes on when it is begun again.
     Import(Import),
+    /// Shows instances live, on a terminal: sort, filter, open, purge and retry with keys.
+    Top(Top),
     /// Prints the completions for a shell.
     Completions {
         #[arg(value_enum)]
@@ -138,10 +140,16 @@ pub(crate) struct Set {
     pub(crate) named: Named,
     #[arg(value_name = "PATH", value_parser = path)]
     pub(crate) path: Path,
-    /// The new value, as JSON.
-    #[arg(value_name = "JSON", value_parser = json, allow_negative_numbers = true)]
-    pub(crate) value: Value,
-    /// Allows a value of another type; the server may be unable to read its state then.
+    /// The new value, as JSON. At a path of a map where nothing is, it becomes a new entry.
+    #[arg(value_name = "JSON", value_parser = json, allow_negative_numbers = true, required_unless_present = "remove")]
+    pub(crate) value: Option<Value>,
+    /// Appends the value to the list at the path.
+    #[arg(long)]
+    pub(crate) append: bool,
+    /// Removes the entry of a map, or the item of a list, at the path.
+    #[arg(long, conflicts_with_all = ["value", "append", "change_type"])]
+    pub(crate) remove: bool,
+    /// Allows a value of another type, or a first entry; the server may be unable to read it.
     #[arg(long)]
     pub(crate) change_type: bool,
     #[command(flatten)]
@@ -332,9 +340,20 @@ pub(crate) struct Export {
     /// Only this instance.
     #[arg(value_name = "ID")]
     pub(crate) id: Option<String>,
-    /// Writes this file, which must not be there yet, instead of the standard output.
+    /// Writes this file, which must not be there yet, instead of the standard output. An
+    /// interrupted export goes on when it is begun again.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Only instances of this kind.
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// The time between two looks.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = pace)]
+    pub(crate) every: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -370,6 +389,15 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "there is no number".to_owned())?;
     let time = number.checked_mul(milliseconds).ok_or("that is too long")?;
     Ok(Duration::from_millis(time))
+}
+
+/// A duration that is long enough for a store to rest in.
+fn pace(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    match duration(text)? {
+        short if short < SHORTEST => Err("at least 100ms".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn stamp(text: &str) -> Result<Stamp, String> {

@@ -1,11 +1,13 @@
 //! `doctor`.
 
 use crate::args::Doctor;
+use crate::failure::chain;
 use crate::json::Object;
 use crate::mailbox::plural;
 use crate::output::clean;
 use crate::{Failure, Session, views};
-use abide::admin::Finding;
+use abide::admin::{AdminErrorKind, Finding};
+use std::io::{self, Write};
 
 pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failure> {
     let (mut findings, mut fixed) = (0_u64, 0_u64);
@@ -14,13 +16,24 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
         let page = session.admin.doctor(cursor.as_ref()).await?;
         for finding in &page.items {
             findings += 1;
-            let mended = args.fix && finding.is_fixable();
-            if mended {
+            let refused = match args.fix && finding.is_fixable() {
                 // False means that somebody else has mended it meanwhile.
-                session.admin.fix(finding).await?;
-                fixed += 1;
-            }
+                true => session.admin.fix(finding).await.map(drop).err(),
+                false => None,
+            };
+            let mended = args.fix && finding.is_fixable() && refused.is_none();
+            fixed += u64::from(mended);
             print(session, finding, mended)?;
+            // Other damage is in the way. The rest is looked at all the same.
+            match refused {
+                Some(error) if is_about_data(error.kind()) => {
+                    session.out.flush()?;
+                    let text = format!("not fixed: {}", chain(&error));
+                    writeln!(io::stderr(), "{}", clean(&text))?;
+                }
+                Some(error) => return Err(error.into()),
+                None => {}
+            }
         }
         session.out.flush()?;
         cursor = page.next;
@@ -40,6 +53,11 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
         true => Err(Failure::silent()),
         false => Ok(()),
     }
+}
+
+/// Whether an error is about what is stored, and not about the store.
+fn is_about_data(kind: AdminErrorKind) -> bool {
+    matches!(kind, AdminErrorKind::Refused | AdminErrorKind::Corrupt)
 }
 
 fn print(session: &mut Session, finding: &Finding, fixed: bool) -> Result<(), Failure> {

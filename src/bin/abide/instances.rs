@@ -62,7 +62,7 @@ fn row(summary: &InstanceSummary, now: u64) -> [String; 8] {
 }
 
 /// The most attempts at anything that the instance is at.
-fn attempts(summary: &InstanceSummary) -> u32 {
+pub(crate) fn attempts(summary: &InstanceSummary) -> u32 {
     let lanes = [&summary.priority, &summary.ordinary];
     let lanes = lanes.iter().filter_map(|lane| lane.attempts.as_ref());
     let lock = summary.lock.iter().map(|lock| lock.attempts);
@@ -70,7 +70,7 @@ fn attempts(summary: &InstanceSummary) -> u32 {
 }
 
 /// What keeps it.
-fn remarks(summary: &InstanceSummary) -> String {
+pub(crate) fn remarks(summary: &InstanceSummary) -> String {
     let mut remarks = Vec::new();
     for (pause, what) in [
         (&summary.paused, "paused"),

@@ -31,7 +31,7 @@ async fn show(session: &mut Session, named: &Named) -> Result<(), Failure> {
     Ok(())
 }
 
-fn lines(instance: &InstanceId, held: &LockView, now: u64) -> Vec<String> {
+pub(crate) fn lines(instance: &InstanceId, held: &LockView, now: u64) -> Vec<String> {
     let holder = match held.session {
         Some(holder) => format!("session {holder}"),
         None => "nobody: it was given up, and the next node takes it over".to_owned(),

@@ -17,6 +17,7 @@ mod processes;
 mod send;
 mod state;
 mod switches;
+mod top;
 mod transfer;
 mod views;
 
@@ -36,6 +37,8 @@ struct Session {
     admin: Admin,
     store: Arc<dyn Store>,
     namespace: String,
+    /// The store, as it was named.
+    url: String,
     out: Output,
 }
 
@@ -95,6 +98,7 @@ async fn obey(session: &mut Session, command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(session, args).await,
         Command::Export(args) => transfer::export(session, args).await,
         Command::Import(args) => transfer::import(session, args).await,
+        Command::Top(args) => Box::pin(top::run(session, args)).await,
         // Answered before the store was opened.
         Command::Completions { shell } => completions(shell),
     }
@@ -118,6 +122,7 @@ async fn open(global: Global, create: bool) -> Result<Session, Failure> {
         admin,
         store,
         namespace: global.namespace,
+        url: global.store,
         out: Output::new(global.json),
     })
 }

@@ -27,6 +27,11 @@ impl Output {
         }
     }
 
+    /// Whether colours are wanted, and can be shown.
+    pub(crate) fn has_colour(&self) -> bool {
+        self.colour
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }

@@ -5,7 +5,7 @@ use crate::confirm::confirm;
 use crate::output::clean;
 use crate::{Failure, Session, views};
 use abide::InstanceId;
-use abide::admin::{SetOptions, StateView};
+use abide::admin::{Edit, Edited, SetOptions, StateView};
 use abide::codec::{Path, Value};
 
 pub(crate) async fn show(session: &mut Session, args: Show) -> Result<(), Failure> {
@@ -42,6 +42,21 @@ pub(crate) async fn show(session: &mut Session, args: Show) -> Result<(), Failur
     Ok(())
 }
 
+/// The leaves that say something, with their values as JSON.
+pub(crate) fn shown(view: &StateView) -> impl Iterator<Item = (&Path, String)> {
+    let mut leaves = view.leaves.iter().map(|(of, _)| of).peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let of = leaves.next()?;
+            // A container's marker stands before its parts, which say more.
+            if leaves.peek().is_none_or(|next| !of.contains(next)) {
+                let value = view.value_at(of).and_then(|value| value.to_json());
+                return Some((of, value.unwrap_or_else(|_| "null".to_owned())));
+            }
+        }
+    })
+}
+
 /// Prints what is stored at and below a path, each with its own path.
 fn leaves(
     session: &mut Session,
@@ -49,15 +64,7 @@ fn leaves(
     view: &StateView,
     path: &Path,
 ) -> Result<(), Failure> {
-    let below = view.leaves.iter().filter(|(of, _)| path.contains(of));
-    let mut below = below.map(|(of, _)| of).peekable();
-    while let Some(of) = below.next() {
-        // A container's marker stands before its parts, which say more.
-        if below.peek().is_some_and(|next| of.contains(next)) {
-            continue;
-        }
-        let value = view.value_at(of).and_then(|value| value.to_json());
-        let value = value.unwrap_or_else(|_| "null".to_owned());
+    for (of, value) in shown(view).filter(|(of, _)| path.contains(of)) {
         let object = views::of("leaf", instance)
             .text("path", &of.to_string())
             .raw("value", &value);
@@ -73,27 +80,33 @@ pub(crate) async fn set(session: &mut Session, args: Set) -> Result<(), Failure>
         change_type: args.change_type,
         dry_run,
     };
-    let (path, value) = (&args.path, &args.value);
+    let edit = match (args.value.clone(), args.append) {
+        (None, _) => Edit::Remove,
+        (Some(value), false) => Edit::Set(value),
+        (Some(value), true) => Edit::Append(value),
+    };
+    let (admin, path) = (&session.admin, &args.path);
     if !args.sure.yes {
-        let before = session
-            .admin
-            .set(&instance, path, value, options(true))
-            .await?;
+        let planned = admin.edit(&instance, path, &edit, options(true)).await?;
         if args.sure.dry_run {
-            return report(session, &instance, &args, &before);
+            return report(session, &instance, &args, &planned);
         }
-        confirm(args.sure, &[line(path, &before, value)?])?;
+        confirm(args.sure, &[line(path, &planned)?])?;
     }
-    let before = session
-        .admin
-        .set(&instance, path, value, options(false))
-        .await?;
-    report(session, &instance, &args, &before)
+    let edited = admin.edit(&instance, path, &edit, options(false)).await?;
+    report(session, &instance, &args, &edited)
 }
 
-fn line(path: &Path, before: &Value, after: &Value) -> Result<String, Failure> {
-    let (before, after) = (before.to_json()?, after.to_json()?);
-    let line = format!("{path}: {before} becomes {after}");
+fn line(path: &Path, edited: &Edited) -> Result<String, Failure> {
+    let json = |value: &Value| value.to_json();
+    let line = match (&edited.before, &edited.after) {
+        (Some(before), Some(after)) => {
+            format!("{path}: {} becomes {}", json(before)?, json(after)?)
+        }
+        (None, Some(after)) => format!("{path}: {} is added", json(after)?),
+        (Some(before), None) => format!("{path}: {} is removed", json(before)?),
+        (None, None) => format!("{path}: nothing"),
+    };
     Ok(clean(&line))
 }
 
@@ -101,13 +114,19 @@ fn report(
     session: &mut Session,
     instance: &InstanceId,
     args: &Set,
-    before: &Value,
+    edited: &Edited,
 ) -> Result<(), Failure> {
+    let json = |value: &Option<Value>| match value {
+        Some(value) => value.to_json(),
+        None => Ok("null".to_owned()),
+    };
     let object = views::of("set", instance)
         .text("path", &args.path.to_string())
-        .raw("before", &before.to_json()?)
-        .raw("after", &args.value.to_json()?)
+        .raw("before", &json(&edited.before)?)
+        .raw("after", &json(&edited.after)?)
+        .plain("added", edited.before.is_none())
+        .plain("removed", edited.after.is_none())
         .plain("dry_run", args.sure.dry_run);
-    let line = line(&args.path, before, &args.value)?;
+    let line = line(&args.path, edited)?;
     Ok(session.out.either(&line, object)?)
 }

@@ -1,16 +1,20 @@
 //! `export` and `import`.
 
+mod lines;
+mod target;
+
 use crate::args::{self, Export, Import};
 use crate::json::Object;
 use crate::mailbox::plural;
 use crate::output::clean;
 use crate::{Failure, Session};
-use abide::admin::{ImportOptions, MAX_LINE_BYTES, Record, Scope};
+use abide::admin::{ImportOptions, Record, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
+use lines::Lines;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
 use std::time::Duration;
+use target::Target;
 
 pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Failure> {
     let scope = match (args.kind, args.id) {
@@ -18,9 +22,9 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
         (Some(kind), None) => Scope::Kind(kind),
         _ => Scope::Namespace,
     };
-    let mut target = Target::open(args.output.as_deref())?;
-    let bar = spinner();
     let mut export = session.admin.export(scope);
+    let mut target = Target::open(args.output.as_deref(), &mut export)?;
+    let bar = spinner();
     let mut shown = 0;
     while let Some(records) = export.next().await? {
         for record in records {
@@ -50,54 +54,10 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
     }
 }
 
-/// Where an export goes. A file has its name only once it is whole.
-struct Target {
-    out: Box<dyn Write>,
-    file: Option<(PathBuf, PathBuf)>,
-}
-
-impl Target {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else {
-            return Ok(Self {
-                out: Box::new(BufWriter::new(io::stdout())),
-                file: None,
-            });
-        };
-        if path.exists() {
-            return Err(Failure::refused(format!(
-                "refused: {path:?} is there already"
-            )));
-        }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        Ok(Self {
-            out: Box::new(BufWriter::new(File::create(&part)?)),
-            file: Some((part, path.to_owned())),
-        })
-    }
-
-    fn line(&mut self, line: &str) -> io::Result<()> {
-        self.out.write_all(line.as_bytes())?;
-        self.out.write_all(b"\n")
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.out.flush()?;
-        let Some((part, path)) = self.file else {
-            return Ok(());
-        };
-        File::open(&part)?.sync_all()?;
-        std::fs::rename(part, path)
-    }
-}
-
 pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Failure> {
     let (input, bar): (Box<dyn Read + Send>, ProgressBar) = match &args.file {
         Some(path) => {
-            let file =
-                File::open(path).map_err(|error| Failure::refused(format!("{path:?}: {error}")))?;
+            let file = File::open(path).map_err(|error| unreadable(&args, &error))?;
             let length = file.metadata()?.len();
             (
                 Box::new(file),
@@ -106,29 +66,23 @@ pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Fa
         }
         None => (Box::new(io::stdin()), spinner()),
     };
-    let mut input = BufReader::new(input);
+    let mut lines = Lines::new(input);
     let mut import = session.admin.import(ImportOptions {
         into_non_empty: args.into_non_empty,
     });
-    let mut line = Vec::new();
     let mut number = 0_u64;
-    loop {
-        line.clear();
-        let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 2;
-        let read = (&mut input).take(most).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            break;
-        }
+    while let Some(line) = lines.next().map_err(|error| unreadable(&args, &error))? {
         number += 1;
-        let text = std::str::from_utf8(&line)
-            .map_err(|_| Failure::refused(format!("line {number} is no text")))?;
-        let record = Record::from_line(text)
-            .map_err(|error| Failure::refused(format!("line {number} is no record: {error}")))?;
+        let text = line
+            .text
+            .ok_or_else(|| Failure::refused(format!("line {number} is no text")))?;
+        let record = Record::from_line(text).map_err(|error| {
+            let error = crate::failure::chain(&error);
+            Failure::refused(format!("line {number} is no record: {error}"))
+        })?;
+        let bytes = line.bytes;
         import.push(record).await?;
-        match args.file {
-            Some(_) => bar.inc(u64::try_from(read).unwrap_or(u64::MAX)),
-            None => bar.inc(1),
-        }
+        bar.inc(if args.file.is_some() { bytes } else { 1 });
     }
     let done = import.finish().await?;
     bar.finish_and_clear();
@@ -150,6 +104,14 @@ pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Fa
         );
     }
     Ok(session.out.either(&line, object)?)
+}
+
+/// The file, or whatever stands in its place, cannot be read.
+fn unreadable(args: &Import, error: &io::Error) -> Failure {
+    match &args.file {
+        Some(path) => Failure::refused(format!("{path:?}: {error}")),
+        None => Failure::refused(format!("the standard input: {error}")),
+    }
 }
 
 /// Counts records of which nobody knows how many there will be. Shown on a terminal only.

@@ -1,0 +1,139 @@
+//! Retrying dead letters, and deleting them.
+
+use super::{DeadFilter, DeadLetterView, DeadReport};
+use crate::admin::Admin;
+use crate::admin::error::AdminError;
+use crate::admin::state::nudge;
+use crate::durable::queue::Pushes;
+use crate::durable::{Message, Work, dead};
+use crate::id::InstanceId;
+use crate::store::{CommitStamp, Stamp, StoreErrorKind, Version};
+
+/// How many letters one transaction retries or deletes.
+const BATCH: usize = 200;
+
+/// What to do with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Retry,
+    Delete,
+}
+
+impl Admin {
+    pub(super) async fn dispose(
+        &self,
+        filter: &DeadFilter,
+        fate: Fate,
+        dry_run: bool,
+    ) -> Result<DeadReport, AdminError> {
+        // A letter that was retried and died again has a later stamp, and is not retried for ever.
+        let until = self
+            .look(|tx| async move { tx.read_version().await })
+            .await?;
+        let mut report = DeadReport::default();
+        let mut cursor = None;
+        loop {
+            let page = self.dead_letters(filter, cursor.as_ref(), BATCH).await?;
+            let due: Vec<DeadLetterView> = page
+                .items
+                .into_iter()
+                .filter(|view| version_of(view.stamp) <= until)
+                .collect();
+            for group in due.chunk_by(|a, b| a.instance == b.instance) {
+                self.dispose_of(group, fate, dry_run, &mut report).await?;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Disposes of letters of one instance, in one transaction.
+    async fn dispose_of(
+        &self,
+        group: &[DeadLetterView],
+        fate: Fate,
+        dry_run: bool,
+        report: &mut DeadReport,
+    ) -> Result<(), AdminError> {
+        const SHOWN: usize = 100;
+        let retried = |view: &&DeadLetterView| fate == Fate::Delete || view.letter.is_ok();
+        let chosen: Vec<&DeadLetterView> = group.iter().filter(retried).collect();
+        report.unreadable += u64::try_from(group.len() - chosen.len()).unwrap_or(u64::MAX);
+        let Some(instance) = chosen.first().map(|view| &view.instance) else {
+            return Ok(());
+        };
+        let stamps: Vec<Stamp> = chosen.iter().map(|view| view.stamp).collect();
+        let done = match dry_run {
+            true => stamps,
+            false => self.move_letters(instance, &stamps, fate).await?,
+        };
+        let done: Vec<&DeadLetterView> = chosen
+            .into_iter()
+            .filter(|view| done.contains(&view.stamp))
+            .collect();
+        report.letters += u64::try_from(done.len()).unwrap_or(u64::MAX);
+        let room = SHOWN.saturating_sub(report.shown.len());
+        report.shown.extend(done.into_iter().take(room).cloned());
+        Ok(())
+    }
+
+    async fn move_letters(
+        &self,
+        instance: &InstanceId,
+        stamps: &[Stamp],
+        fate: Fate,
+    ) -> Result<Vec<Stamp>, AdminError> {
+        let namespace = &self.namespace;
+        let keys = namespace.keys().instance(instance);
+        self.change(|tx| {
+            let keys = keys.clone();
+            async move {
+                let mut letters = Vec::new();
+                for stamp in stamps {
+                    match dead::read(&tx, &keys, *stamp).await {
+                        Ok(None) => {}
+                        Ok(Some(letter)) => letters.push((*stamp, Some(letter))),
+                        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                            letters.push((*stamp, None));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                letters.retain(|(_, letter)| fate == Fate::Delete || letter.is_some());
+                if letters.is_empty() {
+                    return Ok(Work::Look(Vec::new()));
+                }
+                if fate == Fate::Retry {
+                    // Before the pushes, which make the mark unreadable.
+                    nudge(&tx, namespace, &keys).await?;
+                }
+                let mut pushes = Pushes::new(namespace, &tx);
+                let mut done = Vec::with_capacity(letters.len());
+                for (stamp, letter) in letters {
+                    dead::remove(&tx, &keys, stamp);
+                    if let (Fate::Retry, Some(letter)) = (fate, letter) {
+                        let message = Message {
+                            call: None,
+                            failed: None,
+                            ..letter.message
+                        };
+                        pushes.push(instance, letter.lane, &message)?;
+                    }
+                    done.push(stamp);
+                }
+                Ok(Work::Write(done))
+            }
+        })
+        .await
+    }
+}
+
+fn version_of(stamp: Stamp) -> Version {
+    let (commit, _) = stamp
+        .as_bytes()
+        .split_first_chunk()
+        .unwrap_or((&[0; CommitStamp::LEN], &[]));
+    CommitStamp::from_bytes(*commit).version()
+}
