@@ -72,7 +72,9 @@ pub(crate) fn read(
     async move {
         let (rows, kind_paused) = try_join(page, kind_paused).await?;
         let full = rows.len() >= limit;
-        let mut overview = read_rest(&tx, &instance, rows, full, window).await?;
+        // Boxed: it is large, and part of every turn.
+        let rest = Box::pin(read_rest(&tx, &instance, rows, full, window));
+        let mut overview = rest.await?;
         overview.paused |= kind_paused.is_some();
         Ok(overview)
     }

@@ -61,7 +61,7 @@ fn a_poison_message_that_blocks_is_found_seen_and_purged_and_the_instance_goes_o
             env.sleep(secs(1)).await;
             assert_eq!(reference(&node, "x").query(All).await.unwrap(), [1, 2]);
         };
-        let (answer, ()) = join(blocked, operator).await;
+        let (answer, ()) = Box::pin(join(blocked, operator)).await;
         assert_eq!(answer.unwrap_err().kind(), CallErrorKind::Killed);
     });
     assert_eq!(world.doctor(), []);

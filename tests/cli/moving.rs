@@ -84,5 +84,8 @@ async fn what_is_no_export_is_refused_with_its_line() {
     let refused = ran(import.current_dir(env!("CARGO_MANIFEST_DIR")));
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("line 1 "), "{refused:?}");
-    assert_eq!(ran(&mut world.command(&["import", "/nowhere/at/all"])).code, 1);
+    assert_eq!(
+        ran(&mut world.command(&["import", "/nowhere/at/all"])).code,
+        1
+    );
 }

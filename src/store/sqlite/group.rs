@@ -102,14 +102,15 @@ impl Group {
         match basis {
             Basis::Blind => Ok(()),
             Basis::Exactly(version) if version == self.newest => Ok(()),
-            Basis::Read(snapshot, _) if snapshot.version == self.newest => Ok(()),
+            Basis::Read(read) if read.0.version == self.newest => Ok(()),
             Basis::Exactly(version) => Err(Refused::Alone(
                 StoreError::new(StoreErrorKind::TooOld).with_context(format!(
                     "the store is at version {} and keeps no other, {version} was asked for",
                     self.newest
                 )),
             )),
-            Basis::Read(snapshot, mut reads) => {
+            Basis::Read(read) => {
+                let (snapshot, mut reads) = *read;
                 if let Some(snapshot) = snapshot.db() {
                     reads.read_rest(snapshot).map_err(Refused::Alone)?;
                 }

@@ -239,7 +239,9 @@ impl Ending {
             Ok((mutations, snapshot)) => self.shared.queue.push(Request {
                 mutations,
                 basis: match (snapshot, self.exact) {
-                    (Some(snapshot), _) if !reads.is_empty() => Basis::Read(snapshot, reads),
+                    (Some(snapshot), _) if !reads.is_empty() => {
+                        Basis::Read(Box::new((snapshot, reads)))
+                    }
                     (None, Some(version)) => Basis::Exactly(version),
                     _ => Basis::Blind,
                 },

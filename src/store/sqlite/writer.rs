@@ -65,7 +65,7 @@ pub(super) enum Basis {
     /// The version is still this one.
     Exactly(Version),
     /// The version is still that of the snapshot, or all these reads have the same results as on it.
-    Read(Kept, ReadSet),
+    Read(Box<(Kept, ReadSet)>),
 }
 
 /// The commits that wait for the writer.
