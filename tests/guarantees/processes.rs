@@ -292,7 +292,7 @@ fn g07_a_killed_holders_lock_is_taken_over_within_its_lease() {
                 matches!(
                     key,
                     Key::Instance {
-                        part: Part::Lock { .. },
+                        part: Part::Lock,
                         ..
                     }
                 )
