@@ -69,6 +69,7 @@
 //! | how a state is stored | [`codec`] |
 //! | large states, of which little changes at a time | [`collections`] |
 //! | transactions of your own, other backends | [`store`] |
+//! | joining the messages with your traces | [`trace`] |
 //! | looking into a namespace, mending what is stuck | [`admin`] |
 //! | what is promised, operated and measured | [guarantees](docs::guarantees), [operations](docs::operations), [observability](docs::observability) |
 //!
@@ -105,6 +106,7 @@ pub mod server;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 mod wake;
 
 pub use consumer::{KindOptions, Parked, Poison};

@@ -79,6 +79,12 @@ pub enum Bug {
     KillDoesNotLook,
     /// A session is judged by observations that are far apart.
     SweepAfterOutage,
+    /// A scan reads marks although there is no room for more work.
+    ScanWithoutRoom,
+    /// A turn has a watch, which is a read that pushes conflict with.
+    TurnWatches,
+    /// A state or a name that a node does not know counts against the message.
+    UnfitCounts,
     /// No mistake but a loss that must do no harm: notifications within a process do not arrive.
     NotificationsLost,
 }
@@ -93,7 +99,8 @@ mod current {
     }
 
     impl Bug {
-        /// Every mistake; what must do no harm is not among them.
+        /// Every mistake that shows in what the simulation checks: not those that only cost time or
+        /// attempts, and not what must do no harm.
         pub const ALL: [Self; 34] = [
             Self::PopWithoutConflict,
             Self::ConflictAfterClear,

@@ -24,6 +24,7 @@
 //! | the end | [`kill`](Admin::kill), [`reset`](Admin::reset) |
 //! | processes | [`sessions`](Admin::sessions), [`nodes`](Admin::nodes) |
 //! | consistency | [`doctor`](Admin::doctor), [`fix`](Admin::fix) |
+//! | after a restore | [`restored`](Admin::restored) |
 //! | moving house | [`export`](Admin::export), [`import`](Admin::import) |
 //!
 //! ```
@@ -65,6 +66,7 @@ mod path;
 mod pause;
 mod purge;
 mod record;
+mod restored;
 mod sessions;
 mod state;
 mod views;
@@ -87,6 +89,7 @@ pub use path::parse_path;
 pub use pause::{KindPause, PauseView};
 pub use purge::{Purge, Purged, Selection};
 pub use record::{MAX_LINE_BYTES, Record};
+pub use restored::Restored;
 pub use sessions::{NodeView, SessionView};
 pub use state::{SetOptions, StateView};
 pub use views::{Caller, MessageView};

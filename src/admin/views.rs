@@ -56,7 +56,7 @@ impl From<&Message> for MessageView {
             query: message.query,
             sender: message.sender,
             sent_ms: message.sent_ms,
-            trace: message.trace.clone(),
+            trace: message.trace.map(|trace| trace.to_string()),
         }
     }
 }

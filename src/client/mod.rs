@@ -42,6 +42,7 @@ use crate::durable::{Presence, Session, SessionError, kill};
 use crate::env::{BoxFuture, Env};
 use crate::id::InstanceId;
 use crate::server::{CallError, CallErrorKind, Courier, Outgoing};
+use crate::trace::Tracer;
 use crate::wake::{Callers, Inline, Local};
 use bytes::Bytes;
 use calls::{Calls, End, Pending};
@@ -67,6 +68,7 @@ struct Parts {
     calls: Arc<Calls>,
     pusher: Arc<Pusher>,
     inbox: Arc<Inbox>,
+    tracer: Tracer,
 }
 
 /// The consumer of this process, if it has one.
@@ -99,6 +101,7 @@ impl Client {
                 calls,
                 pusher: Arc::new(pusher),
                 inbox: Arc::new(inbox),
+                tracer: options.tracer.clone(),
             },
         });
         let presence = &client.parts.presence;
@@ -134,8 +137,14 @@ impl Client {
 }
 
 impl Courier for Client {
-    fn cast(&self, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<(), CallError>> {
+    fn cast(&self, mut batch: Vec<Outgoing>) -> BoxFuture<'static, Result<(), CallError>> {
         let parts = self.parts.clone();
+        // Now, on the thread and in the span of whoever sends.
+        if let Some(trace) = parts.tracer.current() {
+            for outgoing in &mut batch {
+                outgoing.trace = Some(trace);
+            }
+        }
         Box::pin(async move {
             let session = parts.calls.session();
             let unit = batch
@@ -148,10 +157,11 @@ impl Courier for Client {
 
     fn call(
         &self,
-        message: Outgoing,
+        mut message: Outgoing,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
         let parts = self.parts.clone();
+        message.trace = parts.tracer.current().or(message.trace);
         Box::pin(async move { parts.call(message, timeout).await })
     }
 
@@ -232,7 +242,7 @@ impl Parts {
                 query: outgoing.query,
                 sender: Some(sender),
                 sent_ms: u64::try_from(sent.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
-                trace: None,
+                trace: outgoing.trace,
                 failed: None,
                 deadline_ms: None,
                 idempotency_key: None,

@@ -1,5 +1,6 @@
 //! What of a client can be set.
 
+use crate::trace::Tracer;
 use std::time::Duration;
 
 /// What of a client can be set.
@@ -13,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) waiting_bytes: usize,
     /// How many messages may wait for their push before senders wait.
     pub(crate) waiting_messages: usize,
+    /// What says where a message comes from.
+    pub(crate) tracer: Tracer,
 }
 
 impl Default for Options {
@@ -25,6 +28,7 @@ impl Default for Options {
             push_for: Duration::from_secs(30),
             waiting_bytes: 64_000_000,
             waiting_messages: 100_000,
+            tracer: Tracer::default(),
         }
     }
 }

@@ -63,6 +63,7 @@ fn outgoing(id: &str, text: &str) -> Outgoing {
         payload: Bytes::copy_from_slice(text.as_bytes()),
         lane: Lane::Ordinary,
         query: false,
+        trace: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::planted::{Bug, planted};
 use crate::server::{Activation, Failure, FailureKind, Outgoing};
 use crate::server::{Applied, Behaviour, Decided, Effect, Facts, Held, Route};
 use crate::store::Stamp;
+use crate::trace::Tracer;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -109,6 +110,7 @@ pub(super) struct Batch {
 /// One run over a batch.
 pub(super) struct Run<'a> {
     pub(super) behaviour: &'a dyn Behaviour,
+    pub(super) tracer: &'a Tracer,
     pub(super) env: &'a dyn Env,
     pub(super) instance: &'a InstanceId,
     pub(super) base: &'a Base,
@@ -231,14 +233,26 @@ impl Run<'_> {
     }
 
     fn one(&self, state: &mut Option<Held>, job: &Job) -> Went {
+        let name = job.message.name.as_ref();
+        let trace = job.message.trace;
+        let span = tracing::debug_span!(
+            "abide.message",
+            message = name,
+            attempt = job.attempt,
+            trace = trace.map(tracing::field::display),
+        );
+        self.tracer.attach(&span, trace);
         let facts = Facts {
             instance: self.instance.clone(),
             stamp: job.stamp,
             now: self.now,
             attempt: job.attempt,
             call: job.message.call,
+            trace,
+            here: self.tracer.within(&span, trace),
+            fence: 0,
         };
-        let name = job.message.name.as_ref();
+        let _entered = span.enter();
         let Some(route) = self.behaviour.route(name) else {
             return Went::Unknown;
         };

@@ -4,6 +4,7 @@ use super::options::KindOptions;
 use super::slots::Slots;
 use crate::env::Env;
 use crate::server::Behaviour;
+use crate::trace::Tracer;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub(crate) struct Kind {
     pub(crate) behaviour: Arc<dyn Behaviour>,
     pub(crate) options: KindOptions,
+    pub(crate) tracer: Tracer,
     slots: Mutex<Slots>,
     /// How many more runs of user code are taken for slow ones.
     wary: AtomicU32,
@@ -31,6 +33,7 @@ impl Kind {
         Self {
             behaviour,
             options,
+            tracer: Tracer::default(),
             slots: Mutex::new(slots),
             wary: AtomicU32::new(PROBATION),
         }

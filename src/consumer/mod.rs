@@ -22,7 +22,8 @@ pub(crate) use kinds::Kind;
 pub use options::{KindOptions, Poison};
 pub use plan::Parked;
 
-use crate::durable::Presence;
+use crate::durable::presence::Renewals;
+use crate::durable::{Presence, Session};
 use crate::env::Env;
 use crate::id::InstanceId;
 use crate::server::{Activation, Courier, Deactivation, DeadLetterNotice, Flow};
@@ -65,8 +66,7 @@ pub(crate) struct Consumer {
     courier: Arc<dyn Courier>,
     kinds: BTreeMap<&'static str, Arc<Kind>>,
     reports: Arc<dyn Fn(String) + Send + Sync>,
-    /// Messages up to this stamp are suspect.
-    suspect_until: Mutex<CommitStamp>,
+    suspect_until: Mutex<Suspects>,
     claims: Arc<Claims>,
     /// Workers that have not come to their very end, what they do after their last turn included.
     workers: AtomicUsize,
@@ -75,9 +75,26 @@ pub(crate) struct Consumer {
     stopping: AtomicBool,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     stopped: Shared<oneshot::Receiver<()>>,
+    /// Told, and made anew, when the store may have become another one.
+    reopened: Mutex<Reopened>,
     /// Scanners that wait for room.
     crowd: Mutex<Vec<oneshot::Sender<()>>>,
     me: Weak<Consumer>,
+}
+
+/// Messages up to this stamp of this incarnation are suspect, and all older ones.
+#[derive(Debug, Clone, Copy)]
+struct Suspects {
+    until: CommitStamp,
+    incarnation: u32,
+}
+
+/// Who tells the scanners to begin anew, and what they wait for.
+type Reopened = (oneshot::Sender<()>, Shared<oneshot::Receiver<()>>);
+
+fn reopened() -> Reopened {
+    let (tell, told) = oneshot::channel();
+    (tell, told.shared())
 }
 
 impl fmt::Debug for Consumer {
@@ -96,7 +113,11 @@ impl Consumer {
     /// A consumer that has not begun to look for work.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let (stop, stopped) = oneshot::channel();
-        let opened = parts.presence.session().opened();
+        let session = parts.presence.session();
+        let suspects = Suspects {
+            until: session.opened(),
+            incarnation: session.incarnation(),
+        };
         let kinds = parts.kinds.into_iter();
         Arc::new_cyclic(|me| Self {
             presence: parts.presence,
@@ -108,13 +129,14 @@ impl Consumer {
                 .map(|kind| (kind.behaviour.kind(), Arc::new(kind)))
                 .collect(),
             reports: parts.reports,
-            suspect_until: Mutex::new(opened),
+            suspect_until: Mutex::new(suspects),
             claims: Arc::default(),
             workers: AtomicUsize::new(0),
             locked: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             stop: Mutex::new(Some(stop)),
             stopped: stopped.shared(),
+            reopened: Mutex::new(reopened()),
             crowd: Mutex::new(Vec::new()),
             me: me.clone(),
         })
@@ -140,12 +162,12 @@ impl Consumer {
 
     /// A process died: what was in the mailboxes at `seen` may be what killed it.
     pub(crate) fn saw_death(&self, seen: CommitStamp) {
-        let mut suspect_until = lock(&self.suspect_until);
-        *suspect_until = (*suspect_until).max(seen);
+        let mut suspects = lock(&self.suspect_until);
+        suspects.until = suspects.until.max(seen);
     }
 
     fn suspect_until(&self) -> CommitStamp {
-        *lock(&self.suspect_until)
+        lock(&self.suspect_until).until
     }
 
     /// Ends: no new work is begun, what is under way is waited for, up to `budget`. Returns whether
@@ -204,6 +226,11 @@ impl Consumer {
     /// Completes when the consumer stops.
     fn stopped_signal(&self) -> Shared<oneshot::Receiver<()>> {
         self.stopped.clone()
+    }
+
+    /// Completes when the store may have become another one.
+    fn reopened_signal(&self) -> Shared<oneshot::Receiver<()>> {
+        lock(&self.reopened).1.clone()
     }
 
     fn report(&self, what: String) {
@@ -304,6 +331,33 @@ impl Local for Consumer {
     }
 }
 
+/// States in memory are forgotten by the next turn of each worker.
+impl Renewals for Consumer {
+    fn renewed(&self, _session: &Arc<Session>, _generation: u64) {}
+
+    fn reopened(&self, session: &Arc<Session>) {
+        {
+            // In another store stamps may begin anew, and this node begins with it.
+            let mut suspects = lock(&self.suspect_until);
+            if suspects.incarnation != session.incarnation() {
+                *suspects = Suspects {
+                    until: session.opened(),
+                    incarnation: session.incarnation(),
+                };
+            }
+        }
+        // The scanners begin anew, and find what is to be done without having been pushed.
+        let (tell, _) = std::mem::replace(&mut *lock(&self.reopened), reopened());
+        drop(tell);
+        for kind in self.kinds.values() {
+            let unparked = kind.slots().unpark();
+            for instance in unparked {
+                self.look_now(&instance);
+            }
+        }
+    }
+}
+
 /// The hooks of a server.
 impl Consumer {
     fn activated(&self, kind: &Kind, instance: &InstanceId, state: &Held, cause: Activation) {
@@ -330,6 +384,7 @@ impl Consumer {
             stamp: Some(died.stamp),
             error: died.error.clone(),
             attempts: died.attempts,
+            trace: died.message.trace,
         };
         tracing::warn!(
             %instance,

@@ -17,6 +17,7 @@ use crate::id::InstanceId;
 use crate::server::Failure;
 use crate::server::{Facts, Held};
 use crate::store::{CommitStamp, StoreError};
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
@@ -91,10 +92,14 @@ impl LockedRun {
             id = self.instance.id(),
             message = under.message.name.as_ref(),
             attempt = under.attempt,
+            trace = under.message.trace.map(tracing::field::display),
         );
+        let tracer = &self.kind.tracer;
+        tracer.attach(&span, under.message.trace);
+        let here = tracer.within(&span, under.message.trace);
         let run = async {
             self.consumer.env.sleep(under.after).await;
-            self.outcome(&under, leaves).instrument(span).await
+            self.outcome(&under, leaves, here).instrument(span).await
         };
         let stopped = select(fenced, self.consumer.stopped_signal());
         let result = match select(Box::pin(run), stopped).await {
@@ -129,6 +134,7 @@ impl LockedRun {
         &self,
         under: &UnderLock,
         leaves: Option<Arc<Leaves>>,
+        here: Option<TraceParent>,
     ) -> Result<Bytes, Failure> {
         let state = self.state(leaves).await?;
         let facts = Facts {
@@ -137,6 +143,9 @@ impl LockedRun {
             now: self.consumer.env.wall_clock(),
             attempt: under.attempt,
             call: under.message.call,
+            trace: under.message.trace,
+            here,
+            fence: self.fence(),
         };
         let run = Arc::clone(&self.kind.behaviour).run(
             state,
@@ -149,6 +158,16 @@ impl LockedRun {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(Failure::fail("it panicked")))
+    }
+
+    /// The token as a number. A namespace that was moved to another store may get the same stamps
+    /// again, so that its incarnation stands above them.
+    fn fence(&self) -> u128 {
+        let incarnation = self.consumer.presence.namespace().incarnation();
+        let stamp = self.token.as_bytes().iter();
+        stamp.fold(u128::from(incarnation), |fence, byte| {
+            fence << 8 | u128::from(*byte)
+        })
     }
 
     /// A copy of the committed state.

@@ -53,12 +53,16 @@ impl Consumer {
         let mut failures = 0_u32;
         let mut round = self.round(shard);
         while !self.is_stopping() {
-            self.wait_for_room().await;
+            if !planted(Bug::ScanWithoutRoom) {
+                self.wait_for_room().await;
+            }
+            // Before the page: what it finds is of this store or of the next.
+            let reopened = self.reopened_signal();
             match self.page(shard, &mut round).await {
                 Ok(Page::More(rest)) => round.rest = rest,
                 Ok(Page::Busy) => round = self.round(shard),
                 Ok(Page::Quiet(watch)) => {
-                    self.wait_at(watch).await;
+                    let _ = select(Box::pin(self.wait_at(watch)), reopened).await;
                     round = self.round(shard);
                 }
                 Err(error) => {

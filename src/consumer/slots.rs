@@ -33,6 +33,8 @@ pub(super) struct Memory {
     pub(super) holding: Option<CommitStamp>,
     pub(super) lock_seen: Option<LockSeen>,
     pub(super) claimers: Claimers,
+    /// How often the store had become another one when the rest of this was learned.
+    pub(super) epoch: u64,
     /// The failure whose back-off is being waited for, and since when.
     pub(super) waiting_for: Option<(Stamp, u32, Duration)>,
     pub(super) single: bool,
@@ -426,6 +428,20 @@ impl Slots {
             .collect();
         parked.sort_by(|(one, _), (other, _)| one.cmp(other));
         parked
+    }
+
+    /// Nothing is parked any more, because why it was is of the past. Returns what was.
+    pub(super) fn unpark(&mut self) -> Vec<InstanceId> {
+        let mut unparked = Vec::new();
+        for (instance, slot) in &mut self.slots {
+            slot.mark = None;
+            if slot.parked.take().is_some() {
+                unparked.push(instance.clone());
+            }
+        }
+        // In an order of its own, however the table is laid out.
+        unparked.sort();
+        unparked
     }
 
     /// The instance's lock is not held by this process any more.

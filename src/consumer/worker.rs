@@ -137,6 +137,7 @@ impl Worker {
             false => self.kind.options.batch_messages,
         };
         let taken = self.kind.slots().begin(&self.instance, most);
+        self.forget_another_store(memory);
         let had_inline = !taken.inline.is_empty();
         let session = self.consumer.presence.session();
         let mut lane = match self.lane.take() {
@@ -152,6 +153,21 @@ impl Worker {
                 (rest, again)
             }
             Err(error) => self.failed(memory, taken, &session, error).await,
+        }
+    }
+
+    /// Of a store that was restored, or that another one took the place of, nothing is known but what
+    /// it says itself. A lock whose run has not ended is compared by its token anyway.
+    fn forget_another_store(&mut self, memory: &mut Memory) {
+        let epoch = self.consumer.presence.epoch();
+        if memory.epoch != epoch {
+            self.ahead = None;
+            let known = std::mem::take(memory);
+            (memory.epoch, memory.holding) = (epoch, known.holding);
+            let state = known.cache.map(|cache| (self.instance.clone(), cache));
+            let states = state.into_iter().collect();
+            self.consumer
+                .deactivated(&self.kind, states, Deactivation::Superseded);
         }
     }
 

@@ -99,6 +99,28 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Takes the claim out of a record, and the record away if it says nothing else.
+///
+/// # Errors
+///
+/// As [`write`].
+pub(crate) fn release(
+    tx: &Tx,
+    instance: &InstanceKeys,
+    lane: Lane,
+    attempts: &Attempts,
+) -> Result<(), StoreError> {
+    let record = Attempts {
+        claim: None,
+        ..attempts.clone()
+    };
+    match record.attempts {
+        0 => clear(tx, instance, lane),
+        _ => write(tx, instance, lane, &record)?,
+    }
+    Ok(())
+}
+
 /// Clears the record of a mailbox.
 pub(crate) fn clear(tx: &Tx, instance: &InstanceKeys, lane: Lane) {
     tx.clear(&instance.attempts(lane));

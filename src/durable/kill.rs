@@ -106,9 +106,17 @@ pub(crate) async fn reset(
         async move {
             // Serializably, whatever it is: a turn that changes the state meanwhile is not lost
             // between the clearing of the leaves and that of their version.
-            tx.get(&keys.version(), Isolation::Serializable).await?;
+            let version = tx.get(&keys.version(), Isolation::Serializable);
+            let mark = ready::read_mark(&tx, &keys);
+            let (_, mark) = try_join(version, mark).await?;
             state::delete(&tx, &keys);
             directory::remove(&tx, namespace.keys(), &instance);
+            // Changed, so that nodes which hold the instance parked, because of a state that they
+            // cannot read say, look again. Without one there is nothing to look for, and one that
+            // comes meanwhile is a new one.
+            if mark.is_some() {
+                ready::set_mark(&tx, &keys);
+            }
             ready::wake(&tx, &namespace, keys.shard());
             Ok(())
         }

@@ -40,6 +40,9 @@ pub(crate) struct Lock {
     pub(crate) nonce: u64,
     /// How often the message was tried under a lock and failed.
     pub(crate) attempts: u32,
+    /// How often a node stopped while it was tried: no fault of the message's, but what it does
+    /// outside may have been done.
+    pub(crate) stops: u32,
     /// When the message may be tried again, in milliseconds since 1970.
     pub(crate) not_before_ms: u64,
     /// When the lock was taken, in milliseconds since 1970: for people.
@@ -59,6 +62,8 @@ pub(crate) struct NewLock {
     pub(crate) session: SessionId,
     /// See [`Lock::attempts`].
     pub(crate) attempts: u32,
+    /// See [`Lock::stops`].
+    pub(crate) stops: u32,
     /// See [`Lock::not_before_ms`].
     pub(crate) not_before_ms: u64,
     /// See [`Lock::taken_ms`].
@@ -77,6 +82,9 @@ struct Fields {
     session: SessionId,
     nonce: u64,
     attempts: u32,
+    /// Left out by those who never counted them.
+    #[serde(default)]
+    stops: u32,
     not_before_ms: u64,
     taken_ms: u64,
     #[serde(with = "serde_bytes")]
@@ -98,6 +106,12 @@ impl Lock {
             session: NOBODY,
             ..self.renewed()
         }
+    }
+
+    /// Which attempt at its message the next run is; the first is 1.
+    pub(crate) fn next_attempt(&self) -> u32 {
+        let ended = self.attempts.saturating_add(self.stops);
+        ended.saturating_add(1)
     }
 
     /// Whether its holder has left it.
@@ -174,6 +188,7 @@ pub(crate) fn take(
         session: lock.session,
         nonce: 0,
         attempts: lock.attempts,
+        stops: lock.stops,
         not_before_ms: lock.not_before_ms,
         taken_ms: lock.taken_ms,
         stamp: lock.stamp,
@@ -236,6 +251,7 @@ fn encode(lock: &Lock) -> Result<Vec<u8>, StoreError> {
         session: lock.session,
         nonce: lock.nonce,
         attempts: lock.attempts,
+        stops: lock.stops,
         not_before_ms: lock.not_before_ms,
         taken_ms: lock.taken_ms,
         stamp: lock.stamp.map(|stamp| *stamp.as_bytes()),
@@ -265,6 +281,7 @@ pub(super) fn decode(key: &[u8], header: &[u8]) -> Result<Lock, StoreError> {
         session: fields.session,
         nonce: fields.nonce,
         attempts: fields.attempts,
+        stops: fields.stops,
         not_before_ms: fields.not_before_ms,
         taken_ms: fields.taken_ms,
         stamp: fields.stamp.map(Stamp::from_bytes),

@@ -2,6 +2,7 @@
 
 use super::keys::{Lane, SessionId};
 use crate::store::Stamp;
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,8 +40,8 @@ pub(crate) struct Message {
     /// The sender's wall clock, in milliseconds since 1970: for people.
     pub(crate) sent_ms: u64,
     /// The W3C `traceparent` of the work that sent it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) trace: Option<String>,
+    #[serde(default, with = "trace", skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<TraceParent>,
     /// Its failures before it came into the mailbox: it was run past it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<Failed>,
@@ -84,6 +85,27 @@ mod text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
         String::deserialize(from).map(Into::into)
+    }
+}
+
+/// A trace as its text. One that cannot be read is left out: the message is as good without it.
+mod trace {
+    use super::{Deserialize, Serialize, TraceParent};
+    use serde::{Deserializer, Serializer};
+
+    #[allow(clippy::ref_option, reason = "what serde asks for")]
+    pub(super) fn serialize<S: Serializer>(
+        trace: &Option<TraceParent>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        trace.map(|trace| trace.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<TraceParent>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        Ok(text.and_then(|text| text.parse().ok()))
     }
 }
 
@@ -162,7 +184,7 @@ pub(super) mod tests {
             call: Some(CallId { session, call: 9 }),
             query: true,
             sender: Some(session),
-            trace: Some("00-0af7-b7ad-01".to_owned()),
+            trace: TraceParent::new([3; 16], [4; 8], 1),
             deadline_ms: Some(5),
             idempotency_key: Some(Bytes::from_static(b"once")),
             ..cast("name", 300)
@@ -174,6 +196,33 @@ pub(super) mod tests {
         for message in [cast("bare", 0), full()] {
             let bytes = value::encode(&message).unwrap();
             assert_eq!(value::decode::<Message>(b"key", &bytes).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_read_is_left_out() {
+        #[derive(Serialize)]
+        struct Foreign {
+            name: &'static str,
+            #[serde(with = "serde_bytes")]
+            payload: &'static [u8],
+            sent_ms: u64,
+            trace: String,
+        }
+        for trace in [
+            String::new(),
+            "00-0af7-b7ad-01".into(),
+            "\u{1f}".repeat(9_000),
+        ] {
+            let foreign = Foreign {
+                name: "name",
+                payload: b"1",
+                sent_ms: 3,
+                trace,
+            };
+            let bytes = value::encode(&foreign).unwrap();
+            let message: Message = value::decode(b"key", &bytes).unwrap();
+            assert_eq!((message.trace, &message.payload[..]), (None, &b"1"[..]));
         }
     }
 

@@ -3,9 +3,13 @@
 use super::keys::Keys;
 use crate::codec;
 use crate::store::{
-    Database, MAX_KEY_BYTES, RetryPolicy, StoreError, StoreErrorKind, Transaction, TransactionExt,
+    Database, Isolation, MAX_KEY_BYTES, RetryPolicy, StoreError, StoreErrorKind, Transaction,
+    TransactionExt, Tx,
 };
 use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The key layout that this version of the crate reads and writes.
 pub const LAYOUT: u32 = 2;
@@ -25,11 +29,13 @@ const MAX_NAME_BYTES: usize = 256;
 const _: () = assert!(MAX_NAME_BYTES * 16 < MAX_KEY_BYTES);
 
 /// An open namespace of a store.
+///
+/// Clones are the same one: what one of them learns of the [incarnation](Self::incarnation), all know.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     db: Database,
     keys: Keys,
-    incarnation: u32,
+    incarnation: Arc<AtomicU32>,
 }
 
 /// The value of `("m")`. Unknown fields are a newer layout's business and would have raised
@@ -97,7 +103,7 @@ impl Namespace {
         Ok(Self {
             db: db.clone(),
             keys: Keys::new(prefix, meta.shards),
-            incarnation: meta.incarnation,
+            incarnation: Arc::new(AtomicU32::new(meta.incarnation)),
         })
     }
 
@@ -131,10 +137,79 @@ impl Namespace {
         &self.keys
     }
 
-    /// How often its data was moved to another store, where versionstamps began anew.
+    /// How often its data was moved to another store, where versionstamps began anew: as far as this
+    /// process knows, which looks again with every heartbeat.
     #[must_use]
     pub fn incarnation(&self) -> u32 {
-        self.incarnation
+        self.incarnation.load(Ordering::SeqCst)
+    }
+
+    /// Whether the store is in this incarnation of the namespace. Without a conflict: whoever changes
+    /// it waits for nobody.
+    pub(crate) fn is_in(
+        &self,
+        tx: &Tx,
+        incarnation: u32,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send + use<> {
+        let meta = tx.get(&self.keys.meta(), Isolation::Snapshot);
+        async move {
+            let meta = meta.await?.map(|meta| decode(&meta)).transpose()?;
+            Ok(meta.is_some_and(|meta| meta.incarnation == incarnation))
+        }
+    }
+
+    /// What the store says of the namespace now, where it may be another than the one that was
+    /// opened: a restored one. Writes the description anew if it is older than the namespace.
+    pub(crate) async fn reread(&self, tx: &Tx) -> Result<Reread, StoreError> {
+        let fresh = Meta {
+            layout: LAYOUT,
+            shards: self.keys.shards(),
+            incarnation: self.incarnation(),
+        };
+        let meta = read_or_create(tx.as_ref(), &self.keys.meta(), fresh).await?;
+        if meta.shards != self.keys.shards() {
+            return Err(
+                StoreError::new(StoreErrorKind::InvalidStore).with_context(format!(
+                    "the namespace had {} shards when it was opened, and has {} now: restart this \
+                     program",
+                    self.keys.shards(),
+                    meta.shards
+                )),
+            );
+        }
+        Ok(Reread(meta.incarnation))
+    }
+
+    /// Takes over what was read, once that is known to be committed.
+    pub(crate) fn learn(&self, reread: &Reread) {
+        self.incarnation.store(reread.0, Ordering::SeqCst);
+    }
+
+    /// Begins the next incarnation.
+    pub(crate) async fn begin_next(&self, tx: &Tx) -> Result<Reread, StoreError> {
+        let key = self.keys.meta();
+        let meta = tx.read(&key).await?;
+        let meta = meta.ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Corrupt).with_context("the namespace has vanished")
+        })?;
+        let meta = decode(&meta)?;
+        let next = Meta {
+            incarnation: meta.incarnation.saturating_add(1),
+            ..meta
+        };
+        tx.set(&key, &encode(&next)?);
+        Ok(Reread(next.incarnation))
+    }
+}
+
+/// What a transaction has found of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reread(u32);
+
+impl Reread {
+    /// The incarnation.
+    pub(crate) fn incarnation(self) -> u32 {
+        self.0
     }
 }
 

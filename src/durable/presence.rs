@@ -6,6 +6,9 @@
 //!   same old session get the same new one.
 //! - *Told in order.* [`Renewals`] hears of each renewal, in order, before anyone is handed the new
 //!   session by the renewal that opened it.
+//! - *Nothing is taken over.* After a time in which the store was locked, which is what happens
+//!   while it is restored or another one takes its place, and with each new session, everybody is told
+//!   that what he knows of the store is of the past.
 //! - *Closed for good.* After [`Presence::close`] no session is opened any more, so nothing stays
 //!   in the store that nobody would close.
 
@@ -43,6 +46,8 @@ pub struct Presence {
 struct Current {
     session: Arc<Session>,
     generation: u64,
+    /// How often the store may have become another one.
+    epoch: u64,
     observers: Vec<Weak<dyn Renewals>>,
     /// Dropped by the close, which everyone who waits for it hears.
     open: Option<oneshot::Sender<()>>,
@@ -53,6 +58,12 @@ pub trait Renewals: Send + Sync {
     /// `session` is the new one, of this generation. Pending calls of earlier ones have lost their
     /// inbox. Must not wait, and must not call the presence.
     fn renewed(&self, session: &Arc<Session>, generation: u64);
+
+    /// The store may be another one than before: a restored one, or the one that took its place.
+    /// What is in memory is of the past. Told after a renewal, too. Must not wait.
+    fn reopened(&self, session: &Arc<Session>) {
+        let _ = session;
+    }
 }
 
 impl Presence {
@@ -70,6 +81,7 @@ impl Presence {
             current: Mutex::new(Current {
                 session,
                 generation: 0,
+                epoch: 0,
                 observers: Vec::new(),
                 open: Some(open),
             }),
@@ -94,6 +106,12 @@ impl Presence {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.lock().generation
+    }
+
+    /// How often what was known of the store became a thing of the past.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.lock().epoch
     }
 
     /// The session of this moment, and how many came before it.
@@ -135,13 +153,15 @@ impl Presence {
         tracing::warn!(
             gone = %gone.id(),
             session = %session.id(),
-            "the session was swept while this process was away; it has a new one"
+            "the session is gone: it was swept while this process was away, or the store was \
+             restored; it has a new one"
         );
         metrics::counter!("abide_session_renewals_total").increment(1);
         let (generation, observers) = {
             let mut current = self.lock();
             current.session = Arc::clone(&session);
             current.generation += 1;
+            current.epoch += 1;
             current
                 .observers
                 .retain(|observer| observer.strong_count() > 0);
@@ -150,8 +170,23 @@ impl Presence {
         // Outside the lock; in order, because the renewal is still being held.
         for observer in observers.iter().filter_map(Weak::upgrade) {
             observer.renewed(&session, generation);
+            observer.reopened(&session);
         }
         Ok(session)
+    }
+
+    /// The store was locked and is not any more. The session still stands as this process left it, so
+    /// it is kept, and with it the claims that would else be taken for those of a dead process.
+    fn reopen(&self) {
+        let (session, observers) = {
+            let mut current = self.lock();
+            current.epoch += 1;
+            (Arc::clone(&current.session), current.observers.clone())
+        };
+        tracing::warn!(session = %session.id(), "the store was locked for a while");
+        for observer in observers.iter().filter_map(Weak::upgrade) {
+            observer.reopened(&session);
+        }
     }
 
     /// Closes the session, and opens no other: nothing of it stays in the store.
@@ -200,7 +235,12 @@ impl Presence {
             let beaten = match session.beat().await {
                 Err(SessionError::SessionGone) => self.renew(&session).await.map(drop),
                 Err(SessionError::Store(error)) => Err(error),
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    if self.namespace.database().was_locked() {
+                        self.reopen();
+                    }
+                    Ok(())
+                }
             };
             match beaten {
                 Ok(()) => failures = 0,

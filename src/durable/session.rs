@@ -3,6 +3,9 @@
 //! Invariant: while the heartbeat key of a session stands, its outcome markers tell the truth. The
 //! sweep that removes a dead session's markers removes the heartbeat with them, in one transaction,
 //! so a process that finds its heartbeat gone knows that its markers say nothing any more.
+//!
+//! A session is gone, too, when the store is not the one that it was opened in: of another
+//! incarnation, or one in which the heartbeat is older than the last that was acknowledged.
 
 use super::keys::{SessionId, SessionKeys};
 use super::lane::{Lane, Lanes};
@@ -11,7 +14,9 @@ use super::value;
 use crate::store::{
     CommitStamp, RetryPolicy, StoreCause, StoreError, StoreErrorKind, TransactionExt, Tx,
 };
+use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,7 +31,11 @@ pub struct Session {
     id: SessionId,
     keys: SessionKeys,
     opened: CommitStamp,
+    /// The namespace's when the session was opened.
+    incarnation: u32,
     lanes: Mutex<Lanes>,
+    /// The newest heartbeat that was acknowledged.
+    beaten: AtomicU64,
 }
 
 /// The value of a session's heartbeat key.
@@ -103,12 +112,14 @@ impl Session {
             .run_with(RetryPolicy::retry_unknown(), |attempt| {
                 let (heartbeat, beat) = (heartbeat.clone(), beat.clone());
                 async move {
-                    attempt.tx().read(&heartbeat).await?;
-                    attempt.tx().set(&heartbeat, &beat);
-                    Ok::<_, StoreError>(())
+                    let tx = attempt.tx();
+                    let (_, found) = try_join(tx.read(&heartbeat), namespace.reread(tx)).await?;
+                    tx.set(&heartbeat, &beat);
+                    Ok::<_, StoreError>(found)
                 }
             })
             .await?;
+        namespace.learn(&written.value);
         let opened = written.commit.ok_or_else(|| {
             StoreError::new(StoreErrorKind::Failed)
                 .with_context("the store reported a commit with writes as one without")
@@ -118,7 +129,9 @@ impl Session {
             id,
             keys,
             opened: opened.stamp,
+            incarnation: written.value.incarnation(),
             lanes: Mutex::default(),
+            beaten: AtomicU64::new(0),
         }))
     }
 
@@ -133,6 +146,11 @@ impl Session {
     #[must_use]
     pub fn opened(&self) -> CommitStamp {
         self.opened
+    }
+
+    /// The incarnation of the namespace in which the session was opened.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
     }
 
     /// The session's keys.
@@ -164,8 +182,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`SessionGone`](SessionError::SessionGone) if the session was swept; whatever the store
-    /// answers.
+    /// [`SessionGone`](SessionError::SessionGone) if the session was swept, or the store is not the one
+    /// any more that it was opened in; whatever the store answers.
     ///
     /// # Cancel safety
     ///
@@ -178,9 +196,25 @@ impl Session {
             .database()
             .run_with(RetryPolicy::retry_unknown(), |attempt| {
                 let key = key.clone();
-                async move { beat(attempt.tx(), &key).await }
+                async move { self.beat_in(attempt.tx(), &key).await }
             });
-        beaten.await.map(drop)
+        self.beaten.fetch_max(beaten.await?.value, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// One beat, and its number.
+    async fn beat_in(&self, tx: &Tx, key: &[u8]) -> Result<u64, SessionError> {
+        let (value, is_in) =
+            try_join(tx.read(key), self.namespace.is_in(tx, self.incarnation)).await?;
+        let value = value.ok_or(SessionError::SessionGone)?;
+        let mut heartbeat: Heartbeat = value::decode(key, &value)?;
+        let is_older = heartbeat.nonce < self.beaten.load(Ordering::SeqCst);
+        if !is_in || is_older {
+            return Err(SessionError::SessionGone);
+        }
+        heartbeat.nonce = heartbeat.nonce.wrapping_add(1);
+        tx.set(key, &value::encode(&heartbeat)?);
+        Ok(heartbeat.nonce)
     }
 
     /// Closes the session: nothing of it stays in the store.
@@ -202,14 +236,6 @@ impl Session {
             });
         closed.await.map(drop)
     }
-}
-
-async fn beat(tx: &Tx, key: &[u8]) -> Result<(), SessionError> {
-    let value = tx.read(key).await?.ok_or(SessionError::SessionGone)?;
-    let mut heartbeat: Heartbeat = value::decode(key, &value)?;
-    heartbeat.nonce = heartbeat.nonce.wrapping_add(1);
-    tx.set(key, &value::encode(&heartbeat)?);
-    Ok(())
 }
 
 /// A wall-clock time as it is stored: milliseconds since 1970. Times before that are not written.

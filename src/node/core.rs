@@ -4,6 +4,7 @@
 use super::StartError;
 use crate::client::{Client, Options as ClientOptions};
 use crate::consumer::{Consumer, Kind, Parked, Parts};
+use crate::durable::presence::Renewals;
 use crate::durable::{Namespace, Presence, Sweeper};
 use crate::env::Env;
 use crate::id::InstanceId;
@@ -123,6 +124,9 @@ impl Core {
         });
         let local: Weak<dyn Local> = Arc::downgrade(&(Arc::clone(&consumer) as Arc<dyn Local>));
         client.set_local(local);
+        let observer: Weak<dyn Renewals> =
+            Arc::downgrade(&(Arc::clone(&consumer) as Arc<dyn Renewals>));
+        presence.observe(observer);
         let core = Self {
             namespace,
             presence,

@@ -10,6 +10,7 @@ use crate::env::{BoxFuture, Env, TokioEnv};
 use crate::id::InstanceId;
 use crate::server::{self, Courier, InvalidServer, Protocol, Ref, Server};
 use crate::store::{self, Store, StoreError};
+use crate::trace::{TraceContext, Tracer};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use std::collections::BTreeSet;
@@ -100,6 +101,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Joins what this node sends and handles with the traces of your tracing system. Without it, a
+    /// message keeps the trace that it came with, and what its handler sends has the same.
+    pub fn trace(mut self, context: impl TraceContext) -> Self {
+        self.client.tracer = Tracer::new(Arc::new(context));
+        self
+    }
+
     /// Runs in an environment of yours instead of in threads of the node's own: a simulation, say.
     pub fn env(mut self, env: Arc<dyn Env>) -> Self {
         self.env = Some(env);
@@ -119,7 +127,8 @@ impl NodeBuilder {
         let mut kinds = Vec::new();
         let mut names = BTreeSet::new();
         for kind in self.kinds {
-            let kind = kind.map_err(StartError::Server)?;
+            let mut kind = kind.map_err(StartError::Server)?;
+            kind.tracer = self.client.tracer.clone();
             if !names.insert(kind.behaviour.kind()) {
                 let name = kind.behaviour.kind().to_owned();
                 return Err(StartError::DuplicateKind(name));

@@ -146,6 +146,7 @@ impl AnyRef {
                 .map_err(|error| CallError::new(CallErrorKind::Invalid).with_source(error))?,
             lane: self.lane,
             query: false,
+            trace: None,
         })
     }
 }

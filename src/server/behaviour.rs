@@ -9,6 +9,7 @@ use crate::durable::message::CallId;
 use crate::env::BoxFuture;
 use crate::id::InstanceId;
 use crate::store::Stamp;
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use std::any::Any;
 use std::fmt;
@@ -34,6 +35,12 @@ pub(crate) struct Facts {
     pub(crate) attempt: u32,
     /// Where the reply goes; none for a cast.
     pub(crate) call: Option<CallId>,
+    /// The work that sent it.
+    pub(crate) trace: Option<TraceParent>,
+    /// The work that handles it: where what it sends comes from.
+    pub(crate) here: Option<TraceParent>,
+    /// Under a lock, a number that grows with each taking; else zero.
+    pub(crate) fence: u128,
 }
 
 /// How a message is handled.

@@ -6,7 +6,7 @@
 )]
 
 use super::behaviour::{Effect, Facts};
-use super::courier::{Courier, Outgoing};
+use super::courier::{Courier, Outgoing, traced};
 use super::effect::{After, Flow, erase};
 use super::later::Later;
 use super::outcome::{Failure, Outcome};
@@ -17,6 +17,7 @@ use crate::durable::keys::Lane;
 use crate::durable::message::CallId;
 use crate::id::InstanceId;
 use crate::store::Stamp;
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use serde::Serialize;
 use std::fmt;
@@ -86,6 +87,13 @@ impl<'a, S: Server> Context<'a, S> {
         self.facts.call.is_some()
     }
 
+    /// The work that sent the message, the same in each attempt; none if it is not traced. What the
+    /// handler sends, and its effects, go on with it: see [`trace`](crate::trace).
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.facts.trace
+    }
+
     /// Sends a message to an instance of the protocol `P`, this one included. It is sent if this
     /// message's changes are committed, in the same transaction, and not otherwise.
     ///
@@ -122,7 +130,10 @@ impl<'a, S: Server> Context<'a, S> {
     ) -> Result<(), Failure> {
         let instance = InstanceId::new(P::KIND, id)?;
         let outgoing = Outgoing::new(instance, lane, message)?;
-        self.wishes.sends.push(outgoing);
+        self.wishes.sends.push(Outgoing {
+            trace: self.facts.here,
+            ..outgoing
+        });
         Ok(())
     }
 
@@ -159,7 +170,8 @@ impl<'a, S: Server> Context<'a, S> {
         T: Into<Flow>,
     {
         let instance = self.facts.instance.clone();
-        self.wishes.effects.push(erase::<S, F, T>(instance, effect));
+        let effect = erase::<S, F, T>(instance, self.facts.here, effect);
+        self.wishes.effects.push(effect);
     }
 }
 
@@ -196,6 +208,12 @@ impl<'a> ReadContext<'a> {
     pub fn now(&self) -> SystemTime {
         self.facts.now
     }
+
+    /// The work that sent the message; none if it is not traced.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.facts.trace
+    }
 }
 
 /// What the holder of a lock knows, and its way to other servers.
@@ -207,6 +225,7 @@ pub struct LockContext {
 
 impl LockContext {
     pub(super) fn new(facts: Facts, courier: Arc<dyn Courier>) -> Self {
+        let courier = traced(courier, facts.here);
         Self { facts, courier }
     }
 
@@ -235,10 +254,33 @@ impl LockContext {
         self.facts.attempt
     }
 
+    /// A *fencing token*: a number for other systems to check, so that a holder which has lost the
+    /// lock without knowing it changes nothing there either.
+    ///
+    /// It grows strictly with each taking of this instance's lock, by this message or another one, on
+    /// whichever node, and also when the namespace was moved to another store in between. It is the
+    /// same as long as the lock is held, for the attempts that one node makes one after the other. It
+    /// is the stamp of the commit that took the lock, below the namespace's incarnation; as sixteen
+    /// big-endian bytes it has the same order.
+    ///
+    /// Send it with each request. The other system keeps the largest that it has seen for the
+    /// instance, in one step with what the request changes, and refuses any that is smaller.
+    #[must_use]
+    pub fn fencing_token(&self) -> u128 {
+        self.facts.fence
+    }
+
     /// Whether someone awaits the reply.
     #[must_use]
     pub fn is_call(&self) -> bool {
         self.facts.call.is_some()
+    }
+
+    /// The work that sent the message; none if it is not traced. What is sent through this context
+    /// goes on with it.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.facts.trace
     }
 
     /// A reference to an instance of the protocol `P`. A call of the locked instance itself waits for

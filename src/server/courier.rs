@@ -6,6 +6,7 @@ use crate::durable::keys::Lane;
 use crate::env::BoxFuture;
 use crate::id::{InstanceId, InvalidInstanceId};
 use crate::store::{StoreError, StoreErrorKind};
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use std::error::Error as StdError;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Outgoing {
     pub lane: Lane,
     /// Whether it is a query, which changes nothing.
     pub query: bool,
+    /// The work that it belongs to, if whoever sends it is not within a span of its own.
+    pub trace: Option<TraceParent>,
 }
 
 impl Outgoing {
@@ -44,6 +47,7 @@ impl Outgoing {
             payload: codec::to_payload(message)?,
             lane,
             query: false,
+            trace: None,
         })
     }
 }
@@ -70,6 +74,48 @@ pub trait Courier: fmt::Debug + Send + Sync + 'static {
 
     /// Removes the instance's state; the next message initializes it anew. Its messages stay.
     fn reset(&self, instance: InstanceId) -> BoxFuture<'static, Result<(), CallError>>;
+}
+
+/// A courier for what is done on behalf of a message: what is sent through it belongs to the
+/// message's trace.
+#[derive(Debug)]
+struct Traced {
+    courier: Arc<dyn Courier>,
+    trace: TraceParent,
+}
+
+/// The courier itself, if there is no trace.
+pub(super) fn traced(courier: Arc<dyn Courier>, trace: Option<TraceParent>) -> Arc<dyn Courier> {
+    match trace {
+        Some(trace) => Arc::new(Traced { courier, trace }),
+        None => courier,
+    }
+}
+
+impl Courier for Traced {
+    fn cast(&self, mut batch: Vec<Outgoing>) -> BoxFuture<'static, Result<(), CallError>> {
+        for outgoing in &mut batch {
+            outgoing.trace.get_or_insert(self.trace);
+        }
+        self.courier.cast(batch)
+    }
+
+    fn call(
+        &self,
+        mut message: Outgoing,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        message.trace.get_or_insert(self.trace);
+        self.courier.call(message, timeout)
+    }
+
+    fn kill(&self, instance: InstanceId) -> BoxFuture<'static, Result<(), CallError>> {
+        self.courier.kill(instance)
+    }
+
+    fn reset(&self, instance: InstanceId) -> BoxFuture<'static, Result<(), CallError>> {
+        self.courier.reset(instance)
+    }
 }
 
 /// What went wrong with a call, a cast or another use of a reference, as far as the caller's next

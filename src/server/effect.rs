@@ -1,11 +1,12 @@
 //! After-commit effects: what runs once a transaction is durable, at most once.
 
 use super::behaviour::{Effect, Held};
-use super::courier::Courier;
+use super::courier::{Courier, traced};
 use super::outcome::panic_text;
 use super::reference::Ref;
 use super::traits::{Protocol, Server};
 use crate::id::InstanceId;
+use crate::trace::TraceParent;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -61,8 +62,9 @@ impl<S: Server> fmt::Debug for After<'_, S> {
     }
 }
 
-/// Erases the type of the state that an effect gets, and catches its panics.
-pub(super) fn erase<S, F, T>(instance: InstanceId, effect: F) -> Effect
+/// Erases the type of the state that an effect gets, and catches its panics. What it sends goes on
+/// with `trace`.
+pub(super) fn erase<S, F, T>(instance: InstanceId, trace: Option<TraceParent>, effect: F) -> Effect
 where
     S: Server,
     F: FnOnce(After<'_, S>) -> T + Send + 'static,
@@ -72,10 +74,11 @@ where
         let Some(state) = (**held).downcast_ref::<S::State>() else {
             return Flow::Halt;
         };
+        let courier = traced(Arc::clone(courier), trace);
         let after = After {
             state,
             instance: &instance,
-            courier,
+            courier: &courier,
         };
         let ran = catch_unwind(AssertUnwindSafe(|| effect(after).into()));
         ran.unwrap_or_else(|panic| {

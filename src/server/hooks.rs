@@ -2,6 +2,7 @@
 
 use crate::id::InstanceId;
 use crate::store::Stamp;
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -51,4 +52,6 @@ pub struct DeadLetterNotice {
     pub error: String,
     /// How often it was tried.
     pub attempts: u32,
+    /// The work that sent it; none if it is not traced.
+    pub trace: Option<TraceParent>,
 }

@@ -5,6 +5,7 @@ use super::{Committed, Store, StoreError, StoreErrorKind, Tx};
 use crate::env::{Env, fraction};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A store and the environment to wait in: what every user of a store holds.
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub struct Database {
     store: Arc<dyn Store>,
     env: Arc<dyn Env>,
+    /// A transaction was refused because the store is locked.
+    locked: Arc<AtomicBool>,
 }
 
 /// Whether a transaction may run again after a commit whose outcome is unknown.
@@ -124,7 +127,11 @@ impl Database {
     /// A store, used in an environment.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, env: Arc<dyn Env>) -> Self {
-        Self { store, env }
+        Self {
+            store,
+            env,
+            locked: Arc::default(),
+        }
     }
 
     /// The store itself.
@@ -137,6 +144,14 @@ impl Database {
     #[must_use]
     pub fn env(&self) -> &Arc<dyn Env> {
         &self.env
+    }
+
+    /// Whether the store was locked since the last time that this was asked, as far as the transactions
+    /// know that were run through this one or a clone: then it may have been restored meanwhile, or
+    /// another one may have taken its place.
+    #[must_use]
+    pub fn was_locked(&self) -> bool {
+        self.locked.swap(false, Ordering::SeqCst)
     }
 
     /// Runs a transaction until it is committed or fails for good, with the default policy.
@@ -224,7 +239,7 @@ impl Database {
         T: Send,
         E: From<StoreError> + StoreCause + Send,
     {
-        let Self { store, env } = self.clone();
+        let Self { store, env, locked } = self.clone();
         async move {
             let mut retries = Retries::new(policy, env.now());
             loop {
@@ -233,7 +248,11 @@ impl Database {
                     Ok(completed) => return Ok(completed),
                     Err(error) => error,
                 };
-                let decision = match error.store_cause() {
+                let cause = error.store_cause();
+                if cause.is_some_and(|cause| cause.kind() == StoreErrorKind::Locked) {
+                    locked.store(true, Ordering::SeqCst);
+                }
+                let decision = match cause {
                     Some(cause) => retries.after(cause, env.now(), env.random()),
                     None => Decision::GiveUp,
                 };

@@ -244,6 +244,7 @@ pub(crate) fn put(id: &str, number: u64) -> Outgoing {
         payload: codec::to_payload(&Put(number)).unwrap(),
         lane: Lane::Ordinary,
         query: false,
+        trace: None,
     }
 }
 

@@ -23,28 +23,32 @@ impl Scene<'_> {
         held: &Lock,
     ) -> Result<Work<Turn>, SessionError> {
         let message = Arc::new(lock::read_message(tx, self.keys).await?);
-        let failures = held.attempts.saturating_add(1);
+        // That a node was stopped is no fault of the message's, however often it happens, so it is
+        // counted apart.
         let given_up = held.is_given_up();
+        let after = Lock {
+            attempts: held.attempts.saturating_add(u32::from(!given_up)),
+            stops: held.stops.saturating_add(u32::from(given_up)),
+            ..held.clone()
+        };
         let error = match (held.error.as_str(), given_up) {
-            ("", true) => "the process that ran it was stopped",
             ("", false) => "the process that ran it died",
             (error, _) => error,
         };
-        // That a node was stopped is no fault of the message's, however often it happens. It is an
-        // attempt all the same: the work may have been done.
-        if !given_up && self.kind.options.is_final(failures) {
-            return self.bury_locked(tx, view, held, &message, failures, error);
+        if !given_up && self.kind.options.is_final(after.attempts) {
+            return self.bury_locked(tx, view, held, &message, after.attempts, error);
         }
         let wait = match given_up {
             true => Duration::ZERO,
             false => self
                 .kind
                 .options
-                .jittered_after(failures, self.env.random()),
+                .jittered_after(after.attempts, self.env.random()),
         };
         let new = NewLock {
             session: self.session,
-            attempts: failures,
+            attempts: after.attempts,
+            stops: after.stops,
             not_before_ms: self.wall_ms().saturating_add(millis(wait)),
             taken_ms: self.wall_ms(),
             stamp: held.stamp,
@@ -58,7 +62,7 @@ impl Scene<'_> {
                 token: None,
                 message,
                 stamp: held.stamp,
-                attempt: failures.saturating_add(1),
+                attempt: after.next_attempt(),
                 after: wait,
             }),
             mark: Mark::Own,
@@ -121,7 +125,7 @@ impl Scene<'_> {
                 token: Some(held.token),
                 message: Arc::clone(&closing.message),
                 stamp: closing.stamp,
-                attempt: failures.saturating_add(1),
+                attempt: next.next_attempt(),
                 after: wait,
             }),
             mark: Mark::Seen(view.mark.clone()),

@@ -232,6 +232,9 @@ fn stale() -> StoreError {
 impl Scene<'_> {
     /// Decides what the turn is to do, and does it.
     async fn act(&self, tx: &Tx, view: View) -> Result<Work<Turn>, SessionError> {
+        if planted(Bug::TurnWatches) {
+            drop(tx.watch(&self.namespace.keys().wake(self.keys.shard())));
+        }
         let alive = self.living_claimers(tx, &view).await?;
         let may_claim = |sole| self.may_claim(sole);
         let known = self.known(&view, &alive, &may_claim);
@@ -424,15 +427,8 @@ impl Scene<'_> {
         for line in [&view.priority, &view.ordinary] {
             let mine = line.attempts.as_ref();
             let mine = mine.filter(|attempts| attempts.claim == Some(self.session));
-            if let Some(attempts) = mine {
-                let record = Attempts {
-                    claim: None,
-                    ..attempts.clone()
-                };
-                match record.attempts {
-                    0 => attempts::clear(tx, self.keys, line.lane),
-                    _ => attempts::write(tx, self.keys, line.lane, &record)?,
-                }
+            if let Some(known) = mine {
+                attempts::release(tx, self.keys, line.lane, known)?;
                 released = true;
             }
         }

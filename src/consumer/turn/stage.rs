@@ -195,6 +195,7 @@ impl Stage<'_> {
         let new = NewLock {
             session: self.scene.session,
             attempts: 0,
+            stops: 0,
             not_before_ms: 0,
             taken_ms: self.scene.wall_ms(),
             stamp: job.stamp,
@@ -246,7 +247,7 @@ impl Stage<'_> {
                     query: false,
                     sender: Some(self.scene.session),
                     sent_ms: self.scene.wall_ms(),
-                    trace: message.trace.clone(),
+                    trace: send.trace,
                     failed: None,
                     deadline_ms: None,
                     idempotency_key: None,

@@ -137,6 +137,7 @@ impl Scene<'_> {
         let options = &self.kind.options;
         Run {
             behaviour: self.kind.behaviour.as_ref(),
+            tracer: &self.kind.tracer,
             env: self.env,
             instance: self.instance,
             base,
@@ -379,6 +380,9 @@ impl Scene<'_> {
         view: &View,
         reason: Parked,
     ) -> Result<Work<Turn>, SessionError> {
+        if planted(Bug::UnfitCounts) {
+            return self.first_failed(tx, view, Source::Queue(Lane::Ordinary), "unfit");
+        }
         let released = self.release_claims(tx, view)?;
         let turn = Turn {
             next: Next::Park(reason, Some(UNFIT_RECHECK)),

@@ -85,6 +85,7 @@ impl World {
     fn lock(&self, message: &Message) {
         let lock = NewLock {
             session: self.callers,
+            stops: 0,
             attempts: 0,
             not_before_ms: 0,
             taken_ms: 0,

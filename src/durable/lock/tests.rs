@@ -14,6 +14,7 @@ fn new_lock(session: u8) -> NewLock {
     NewLock {
         session: SessionId::from_bytes([session; SessionId::LEN]),
         attempts: 2,
+        stops: 0,
         not_before_ms: 5,
         taken_ms: 1_700_000_000_000,
         stamp: Some(Stamp::from_bytes([3; Stamp::LEN])),
@@ -69,6 +70,7 @@ async fn a_lock_is_named_by_the_commit_that_took_it() {
         session: new.session,
         nonce: 0,
         attempts: 2,
+        stops: 0,
         not_before_ms: 5,
         taken_ms: 1_700_000_000_000,
         stamp: new.stamp,
@@ -251,6 +253,7 @@ fn sound_lock() -> Lock {
         session: new.session,
         nonce: 0,
         attempts: new.attempts,
+        stops: 0,
         not_before_ms: new.not_before_ms,
         taken_ms: new.taken_ms,
         stamp: new.stamp,

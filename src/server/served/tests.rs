@@ -202,6 +202,9 @@ fn facts(id: &str, call: Option<u64>) -> Facts {
         now: SystemTime::UNIX_EPOCH,
         attempt: 1,
         call: call.map(|call| CallId { session, call }),
+        trace: None,
+        here: None,
+        fence: 0,
     }
 }
 
@@ -401,6 +404,7 @@ fn a_hook_that_panics_is_nobodys_failure() {
         stamp: None,
         error: "failed".into(),
         attempts: 5,
+        trace: None,
     });
 }
 

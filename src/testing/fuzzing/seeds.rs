@@ -12,6 +12,7 @@ use crate::durable::reply::Answer;
 use crate::durable::session::Heartbeat;
 use crate::durable::value;
 use crate::store::CommitStamp;
+use crate::trace::TraceParent;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ fn message() -> Message {
         query: true,
         sender: Some(SessionId::from_bytes([8; 16])),
         sent_ms: 1_700_000_000_000,
-        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        trace: TraceParent::new([10; 16], [11; 8], 1),
         failed: Some(Failed {
             attempts: 1,
             error: "it failed".to_owned(),

@@ -1,0 +1,105 @@
+//! Order: what was acknowledged before something else began applies before it, whichever way both go.
+
+use crate::support::{All, Process, Put, World, holds_only_without, ms, secs};
+use abide::testing::Bug;
+use abide::testing::faults::Faults;
+
+/// One client does one thing after the other, through two nodes that serve the instance and one that
+/// does not: calls past the mailbox, calls and casts through it, and queries.
+fn one_after_the_other(world: &World, seed: u64) {
+    let nodes = [
+        world.serve("first"),
+        world.serve("second"),
+        world.sender("sender"),
+    ];
+    let slow = Faults {
+        delay: 0.5,
+        delay_by: ms(6),
+        ..Faults::none()
+    };
+    for node in &nodes {
+        node.store.set_faults(slow.clone());
+    }
+    let mut random = seed;
+    let mut next = |end: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) as usize % end
+    };
+    let mut done = 0;
+    for _ in 0..60 {
+        let node: &Process = &nodes[next(3)];
+        let desk = node.desk("one");
+        match next(3) {
+            0 => {
+                let all = world.run(desk.query(All {})).unwrap();
+                assert_eq!(all.len() as u64, done, "a query after {done}");
+            }
+            1 => {
+                let place = world.run(desk.call(Put { n: done })).unwrap();
+                assert_eq!(place, done + 1);
+                done += 1;
+            }
+            _ => {
+                world.run(desk.cast(Put { n: done })).unwrap();
+                done += 1;
+                // The cast may not be handled yet; what follows comes behind it all the same.
+                let place = world.run(nodes[next(2)].desk("one").call(Put { n: done }));
+                assert_eq!(place.unwrap(), done + 1);
+                done += 1;
+            }
+        }
+        world.rest(ms([0, 0, 1, 3, 50][next(5)]));
+    }
+    let all = world.all(&nodes[0], "one");
+    assert_eq!(all, (0..done).collect::<Vec<_>>());
+    for node in &nodes {
+        node.store.set_faults(Faults::none());
+        world.stop(node);
+    }
+}
+
+fn in_order(seed: u64) {
+    one_after_the_other(&World::with_batches(seed), seed);
+}
+
+#[test]
+fn messages_in_memory_come_after_everything_in_the_mailbox() {
+    holds_only_without(Bug::InlineBeforeMailbox, 12, in_order);
+}
+
+/// Several clients at once, so that commits of different instances and nodes share versions.
+fn at_once(seed: u64) {
+    let world = World::with_batches(seed);
+    let (first, second) = (world.serve("first"), world.serve("second"));
+    let mut ends = Vec::new();
+    for n in 0..60 {
+        let node = if n % 2 == 0 { &first } else { &second };
+        ends.push((n, world.spawn(node.desk("one").call(Put { n }))));
+        world.rest(ms([0, 0, 2, 7][n as usize % 4]));
+    }
+    world.rest(secs(20));
+    let all = world.all(&first, "one");
+    for (n, end) in ends {
+        let place = end.take().expect("it has ended").unwrap();
+        assert_eq!(
+            all.get(place as usize - 1),
+            Some(&n),
+            "the place that {n} was told"
+        );
+    }
+    assert_eq!(all.len(), 60);
+    world.stop(&first);
+    world.stop(&second);
+}
+
+#[test]
+fn a_chained_turn_reads_at_its_own_version_and_never_skips_a_read() {
+    holds_only_without(Bug::ChainedUnread, 20, at_once);
+}
+
+#[test]
+fn a_cached_state_is_compared_with_the_version_that_was_read() {
+    holds_only_without(Bug::StaleCacheAccepted, 20, at_once);
+}

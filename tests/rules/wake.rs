@@ -1,0 +1,199 @@
+//! Finding work: scans that read only what there is room for, and watches that no turn has.
+
+use crate::support::{Put, World, holds_only_without, ms, secs};
+use abide::durable::keys::Keys;
+use abide::store::{
+    Committed, Isolation, KeyRange, KeyValue, MemoryStore, RangeRead, Store, StoreError,
+    StoreFuture, Transaction, Tx, Version,
+};
+use abide::testing::Bug;
+use abide::testing::faults::Faults;
+use abide::testing::sim::Sim;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex};
+
+/// What a transaction has done so far.
+#[derive(Debug, Default, Clone)]
+struct Deeds {
+    ranges: Vec<Bytes>,
+    watched: bool,
+    wrote: bool,
+}
+
+/// A store that remembers what each of its transactions did.
+#[derive(Debug, Clone)]
+struct Observed {
+    inner: Arc<dyn Store>,
+    transactions: Arc<Mutex<Vec<Arc<Mutex<Deeds>>>>>,
+}
+
+impl Observed {
+    fn deeds(&self) -> Vec<Deeds> {
+        let transactions = self.transactions.lock().unwrap();
+        let deeds = transactions.iter();
+        deeds.map(|deeds| deeds.lock().unwrap().clone()).collect()
+    }
+}
+
+impl Store for Observed {
+    fn begin(&self) -> Result<Tx, StoreError> {
+        let deeds = Arc::new(Mutex::new(Deeds::default()));
+        self.transactions.lock().unwrap().push(Arc::clone(&deeds));
+        Ok(Arc::new(Observing(self.inner.begin()?, deeds)))
+    }
+
+    fn read_versions_cost(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct Observing(Tx, Arc<Mutex<Deeds>>);
+
+impl Observing {
+    fn wrote(&self) -> &Tx {
+        self.1.lock().unwrap().wrote = true;
+        &self.0
+    }
+}
+
+impl Transaction for Observing {
+    fn get(&self, key: &[u8], isolation: Isolation) -> StoreFuture<Option<Bytes>> {
+        self.0.get(key, isolation)
+    }
+
+    fn get_range(&self, read: RangeRead) -> StoreFuture<Vec<KeyValue>> {
+        self.1.lock().unwrap().ranges.push(read.range.begin.clone());
+        self.0.get_range(read)
+    }
+
+    fn set(&self, key: &[u8], value: &[u8]) {
+        self.wrote().set(key, value);
+    }
+
+    fn clear(&self, key: &[u8]) {
+        self.wrote().clear(key);
+    }
+
+    fn clear_range(&self, range: &KeyRange) {
+        self.wrote().clear_range(range);
+    }
+
+    fn add(&self, key: &[u8], operand: &[u8]) {
+        self.wrote().add(key, operand);
+    }
+
+    fn compare_and_clear(&self, key: &[u8], expected: &[u8]) {
+        self.wrote().compare_and_clear(key, expected);
+    }
+
+    fn set_versionstamped_key(&self, template: &[u8], offset: usize, value: &[u8]) {
+        self.wrote().set_versionstamped_key(template, offset, value);
+    }
+
+    fn set_versionstamped_value(&self, key: &[u8], template: &[u8], offset: usize) {
+        self.wrote().set_versionstamped_value(key, template, offset);
+    }
+
+    fn add_read_conflict(&self, range: &KeyRange) {
+        self.0.add_read_conflict(range);
+    }
+
+    fn read_version(&self) -> StoreFuture<Version> {
+        self.0.read_version()
+    }
+
+    fn set_read_version(&self, version: Version) {
+        self.0.set_read_version(version);
+    }
+
+    fn watch(&self, key: &[u8]) -> StoreFuture<()> {
+        self.1.lock().unwrap().watched = true;
+        self.0.watch(key)
+    }
+
+    fn commit(&self) -> StoreFuture<Option<Committed>> {
+        self.0.commit()
+    }
+}
+
+fn observed(seed: u64) -> (World, Observed) {
+    let sim = Sim::new(seed).with_time_limit(secs(3_600));
+    let store = Observed {
+        inner: Arc::new(MemoryStore::with_env(sim.env())),
+        transactions: Arc::default(),
+    };
+    (World::on(sim, Arc::new(store.clone()), seed), store)
+}
+
+/// A transaction that writes, and one that reads an instance's state or mailbox, has no watch: it
+/// would be a read that every push conflicts with.
+fn no_turn_watches(seed: u64) {
+    let (world, store) = observed(seed);
+    let (server, sender) = (world.serve("server"), world.sender("sender"));
+    for n in 0..20 {
+        world.put(&sender, &format!("desk {}", n % 4), n);
+        world.put(&server, "inline", n);
+        world.rest(ms(n * 10));
+    }
+    world.rest(secs(30));
+    let deeds = store.deeds();
+    let watched = deeds.iter().filter(|deeds| deeds.watched);
+    assert!(watched.clone().count() > 0);
+    for deeds in watched {
+        assert!(!deeds.wrote, "{deeds:?}");
+    }
+    world.stop(&server);
+    world.stop(&sender);
+}
+
+#[test]
+fn a_watch_is_never_armed_in_a_turn() {
+    holds_only_without(Bug::TurnWatches, 2, no_turn_watches);
+}
+
+/// Many more instances have messages than a node works on at once, and its turns take their time: it
+/// reads no more of their marks than it needs.
+fn scans_wait_for_room(seed: u64) {
+    let (mut world, store) = observed(seed);
+    world.options = world.options.clone().concurrency(4);
+    let sender = world.sender("sender");
+    for n in 0..600 {
+        let desk = sender.desk(&format!("desk {n}"));
+        world.run(desk.cast(Put { n })).unwrap();
+    }
+    let server = world.start("server", |builder, env| {
+        let desk = crate::support::Desk::<1> {
+            env,
+            notes: world.notes.clone(),
+            process: "server",
+        };
+        builder.serve_with(desk, world.options.clone())
+    });
+    server.store.set_faults(Faults {
+        delay: 1.0,
+        delay_by: ms(100),
+        ..Faults::none()
+    });
+    let begun = store.deeds().len();
+    world.rest(secs(2));
+    let keys = Keys::new(Keys::namespace_prefix(crate::support::NAMESPACE), 1);
+    let marks = keys.ready_of(0);
+    let deeds = store.deeds().split_off(begun);
+    let pages = deeds.iter().flat_map(|deeds| &deeds.ranges);
+    let pages = pages.filter(|begin| **begin >= marks.begin && **begin < marks.end);
+    let (pages, handled) = (pages.count(), world.notes.of("desk ").len());
+    assert!(handled > 0 && handled < 150, "{handled} are handled");
+    assert!(pages <= 2, "{pages} pages of marks were read");
+    // In the end all are handled.
+    server.store.set_faults(Faults::none());
+    world.rest(secs(60));
+    assert_eq!(world.notes.of("desk ").len(), 600);
+    world.stop(&server);
+    world.stop(&sender);
+}
+
+#[test]
+fn a_node_scans_only_while_it_has_room() {
+    holds_only_without(Bug::ScanWithoutRoom, 2, scans_wait_for_room);
+}
