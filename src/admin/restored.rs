@@ -117,7 +117,7 @@ impl Admin {
 
     async fn free(&self, tx: &Tx, keys: &InstanceKeys, page: &mut Page) -> Result<(), AdminError> {
         let held = lock::read_lock(tx, keys).await;
-        let held = or_damage(held, &keys.lock_chunk(0), &mut page.damaged)?.flatten();
+        let held = or_damage(held, &keys.lock(), &mut page.damaged)?.flatten();
         let mut freed = false;
         if let Some(held) = held
             && !held.is_given_up()

@@ -47,6 +47,7 @@ fn what_is_read_at_once_is_what_each_part_says_for_itself() {
         let new = NewLock {
             session,
             attempts: 0,
+            stops: 0,
             not_before_ms: 0,
             taken_ms: 0,
             stamp: None,
