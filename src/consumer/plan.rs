@@ -3,9 +3,10 @@
 use super::options::KindOptions;
 use super::view::{Line, View};
 use crate::durable::attempts::Attempts;
-use crate::durable::keys::SessionId;
+use crate::durable::keys::{Lane, SessionId};
 use crate::durable::lock::Lock;
 use crate::durable::queue::Queued;
+use crate::durable::state::StateVersion;
 use crate::planted::{Bug, planted};
 use crate::store::{CommitStamp, Stamp};
 use std::fmt;
@@ -28,11 +29,62 @@ pub(super) struct Known<'a> {
     pub(super) lock_seen: Option<LockSeen>,
     /// The failure that this process has waited for already, and for how long.
     pub(super) waited: Option<(Stamp, u32, Duration)>,
+    /// The claims that were of no use to this process.
+    pub(super) unfit: &'a Unfits,
+    /// On this process's clock.
+    pub(super) now: Duration,
     /// The claimers of the heads that are alive.
     pub(super) alive: &'a [SessionId],
     pub(super) wall_ms: u64,
     /// Only one message, because a batch of several could not be committed.
     pub(super) single: bool,
+}
+
+/// A claim that this process made and gave back, because it cannot work on the message: it does not
+/// know its name, or what to make of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unfit {
+    pub(super) head: Stamp,
+    pub(super) version: Option<StateVersion>,
+    pub(super) reason: Parked,
+    pub(super) since: Duration,
+}
+
+/// The last such claim on each mailbox.
+///
+/// Who gives a claim back wakes those who wait for it. Were the head claimed anew on every look, two
+/// processes that both cannot work on it would wake each other without a pause.
+#[derive(Debug, Default)]
+pub(super) struct Unfits {
+    priority: Option<Unfit>,
+    ordinary: Option<Unfit>,
+}
+
+impl Unfits {
+    pub(super) fn remember(&mut self, lane: Lane, unfit: Unfit) {
+        match lane {
+            Lane::Priority => self.priority = Some(unfit),
+            Lane::Ordinary => self.ordinary = Some(unfit),
+        }
+    }
+
+    /// Why the head of a mailbox need not be claimed again yet, and for how long: it and the state
+    /// are what they were.
+    fn of(
+        &self,
+        lane: Lane,
+        head: Stamp,
+        version: Option<StateVersion>,
+        now: Duration,
+    ) -> Option<(Parked, Duration)> {
+        let unfit = match lane {
+            Lane::Priority => self.priority.as_ref(),
+            Lane::Ordinary => self.ordinary.as_ref(),
+        };
+        let unfit = unfit.filter(|unfit| unfit.head == head && unfit.version == version)?;
+        let rest = UNFIT_RECHECK.checked_sub(now.saturating_sub(unfit.since))?;
+        (!rest.is_zero()).then(|| (unfit.reason.clone(), rest))
+    }
 }
 
 /// How long a foreign lock has stood still, in close observations of this process.
@@ -184,7 +236,7 @@ pub(super) fn decide(view: &View, known: &Known<'_>, options: &KindOptions) -> P
         reason: Parked::Paused,
         again: Some(PAUSED_RECHECK),
     });
-    let priority = match stand(&view.priority, known, options) {
+    let priority = match stand(&view.priority, view.version, known, options) {
         Stand::Claim(until) => {
             return Plan::Claim {
                 line: Which::Priority,
@@ -197,7 +249,7 @@ pub(super) fn decide(view: &View, known: &Known<'_>, options: &KindOptions) -> P
     };
     let ordinary = match locked.or(paused) {
         Some(gate) => gate,
-        None => match stand(&view.ordinary, known, options) {
+        None => match stand(&view.ordinary, view.version, known, options) {
             Stand::Claim(until) => {
                 return Plan::Claim {
                     line: Which::Ordinary,
@@ -233,7 +285,12 @@ fn may_take_over(lock: &Lock, known: &Known<'_>, options: &KindOptions) -> bool 
         })
 }
 
-fn stand(line: &Line, known: &Known<'_>, options: &KindOptions) -> Stand {
+fn stand(
+    line: &Line,
+    version: Option<StateVersion>,
+    known: &Known<'_>,
+    options: &KindOptions,
+) -> Stand {
     let shut = |reason, again| Stand::Gate(Gate::Shut { reason, again });
     let Some(first) = line.head.messages.first() else {
         return Stand::Gate(Gate::Open {
@@ -276,6 +333,9 @@ fn stand(line: &Line, known: &Known<'_>, options: &KindOptions) -> Stand {
         .iter()
         .take_while(|queued| queued.message.is_ok());
     if mine.is_none() && is_suspect(first) {
+        if let Some((reason, rest)) = known.unfit.of(line.lane, first.stamp, version, known.now) {
+            return shut(reason, Some(rest));
+        }
         if !(known.may_claim)(failures > 0) {
             return shut(Parked::ClaimsFull, Some(CLAIM_RECHECK));
         }
@@ -303,6 +363,10 @@ fn stand(line: &Line, known: &Known<'_>, options: &KindOptions) -> Stand {
 /// How often a pause is looked at again. Its end wakes whoever waits for it, unless it ended with the
 /// instance: a kill leaves no mark to be found.
 const PAUSED_RECHECK: Duration = Duration::from_secs(60);
+
+/// How long an instance waits that this node cannot work on, for whatever an operator may mend
+/// without a word.
+pub(super) const UNFIT_RECHECK: Duration = Duration::from_secs(10);
 
 /// How often a claim of another process is looked at again.
 const CLAIM_RECHECK: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@
 //!   the memory back only together with the decision that the flag is down and nothing waits.
 
 use super::claims::Claimers;
-use super::plan::{LockSeen, Parked};
+use super::plan::{LockSeen, Parked, Unfits};
 use super::turn::{Cache, Closing, Mark};
 use crate::id::InstanceId;
 use crate::store::{CommitStamp, Stamp};
@@ -33,6 +33,7 @@ pub(super) struct Memory {
     pub(super) holding: Option<CommitStamp>,
     pub(super) lock_seen: Option<LockSeen>,
     pub(super) claimers: Claimers,
+    pub(super) unfit: Unfits,
     /// How often the store had become another one when the rest of this was learned.
     pub(super) epoch: u64,
     /// The failure whose back-off is being waited for, and since when.

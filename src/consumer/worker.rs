@@ -7,7 +7,7 @@ use super::Consumer;
 use super::ahead::{Ahead, Reads};
 use super::claims::Reservation;
 use super::kinds::Kind;
-use super::plan::Parked;
+use super::plan::{Parked, Unfits};
 use super::slots::{Look, Memory, Rest, Taken, Verdict};
 use super::turn::{Cache, Cached, Next, Scene, Turn, turn};
 use crate::durable::keys::InstanceKeys;
@@ -249,6 +249,7 @@ impl Worker {
             waited: memory.waiting_for.map(|(stamp, failures, since)| {
                 (stamp, failures, consumer.env.now().saturating_sub(since))
             }),
+            unfit: &memory.unfit,
             suspect_until: consumer.suspect_until(),
             claims: &consumer.claims,
             reservation: &reservation,
@@ -301,6 +302,7 @@ impl Worker {
         let consumer = Arc::clone(&self.consumer);
         let (cache, lock_seen) = (Mutex::default(), Mutex::default());
         let claimers = Mutex::default();
+        let unfit = Unfits::default();
         let reservation = Mutex::default();
         let scene = Scene {
             namespace: session.namespace(),
@@ -318,6 +320,7 @@ impl Worker {
             lock_seen: &lock_seen,
             claimers: &claimers,
             waited: None,
+            unfit: &unfit,
             suspect_until: consumer.suspect_until(),
             claims: &consumer.claims,
             reservation: &reservation,
@@ -426,6 +429,9 @@ impl Worker {
         memory.row_bytes = turn.row_bytes.or(memory.row_bytes);
         memory.blame = None;
         memory.single = false;
+        for (lane, unfit) in turn.unfit.drain(..) {
+            memory.unfit.remember(lane, unfit);
+        }
         match std::mem::take(&mut turn.next) {
             Next::Again => (Rest::Again, None),
             Next::Idle => (Rest::Idle, None),

@@ -11,6 +11,7 @@
     reason = "also the helpers of a test fail by panicking"
 )]
 
+mod blame;
 mod commits;
 mod locks;
 mod order;

@@ -84,6 +84,15 @@ messages! {
     Relay { n: u64, to: String, later: bool } -> u64;
 }
 
+/// A message whose name no server knows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stranger {}
+
+impl Message<Desks> for Stranger {
+    const NAME: &'static str = "Stranger";
+    type Reply = u64;
+}
+
 /// Schema 1 of the server, or a later one.
 pub(crate) struct Desk<const SCHEMA: u32> {
     pub(crate) env: Arc<dyn Env>,

@@ -18,7 +18,7 @@ mod work;
 use super::ahead::{self, Reads};
 use super::claims::{Claimers, Claims, Reservation};
 use super::kinds::Kind;
-use super::plan::{self, Known, LockSeen, Parked, Plan, Which, covers};
+use super::plan::{self, Known, LockSeen, Parked, Plan, Unfit, Unfits, Which, covers};
 use super::view::{Line, View};
 use crate::codec::Ignored;
 use crate::codec::{Leaves, Update};
@@ -83,6 +83,7 @@ pub(super) struct Scene<'a> {
     pub(super) lock_seen: &'a Mutex<Option<LockSeen>>,
     pub(super) claimers: &'a Mutex<Claimers>,
     pub(super) waited: Option<(Stamp, u32, Duration)>,
+    pub(super) unfit: &'a Unfits,
     pub(super) suspect_until: CommitStamp,
     pub(super) claims: &'a Arc<Claims>,
     /// The worker's right to a claim.
@@ -153,6 +154,8 @@ pub(super) struct Turn {
     /// The closing was dealt with, or its lock was lost.
     pub(super) closed: bool,
     pub(super) claimed: bool,
+    /// Claims that were given back because this process can do nothing with them.
+    pub(super) unfit: Vec<(Lane, Unfit)>,
     pub(super) stopped: bool,
     /// The state came into this process's memory.
     pub(super) activation: Option<Activation>,
@@ -270,7 +273,7 @@ impl View {
 
 impl Scene<'_> {
     fn known<'k>(
-        &self,
+        &'k self,
         view: &View,
         alive: &'k [SessionId],
         may_claim: &'k (dyn Fn(bool) -> bool + Sync),
@@ -292,6 +295,8 @@ impl Scene<'_> {
             closing: self.closing.map(|closing| closing.token),
             lock_seen: seen.clone(),
             waited: self.waited,
+            unfit: self.unfit,
+            now: self.env.now(),
             alive,
             wall_ms: self.wall_ms(),
             single: self.single,

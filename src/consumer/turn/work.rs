@@ -4,7 +4,7 @@ use super::{Cache, Next, Scene, Turn};
 use crate::codec::{CodecError, Leaves, Update};
 use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Task};
 use crate::consumer::options::HANDLER_TIME;
-use crate::consumer::plan::{Gate, Parked, Which};
+use crate::consumer::plan::{Gate, Parked, UNFIT_RECHECK, Unfit, Which};
 use crate::consumer::view::{Line, View};
 use crate::durable::keys::Lane;
 use crate::durable::queue::{self, Pushes};
@@ -383,17 +383,39 @@ impl Scene<'_> {
         if planted(Bug::UnfitCounts) {
             return self.first_failed(tx, view, Source::Queue(Lane::Ordinary), "unfit");
         }
+        let unfit = self.unfit_heads(view, &reason);
         let released = self.release_claims(tx, view)?;
         let turn = Turn {
             next: Next::Park(reason, Some(UNFIT_RECHECK)),
             pushed_inline: self.push_where(tx, |_| true)? > 0,
             mark: super::Mark::Seen(view.mark.clone()),
+            unfit,
             ..Turn::default()
         };
         Ok(match released || turn.pushed_inline {
             true => Work::Write(turn),
             false => Work::Look(turn),
         })
+    }
+
+    /// The heads that this process has claimed in vain.
+    fn unfit_heads(&self, view: &View, reason: &Parked) -> Vec<(Lane, Unfit)> {
+        let lines = [&view.priority, &view.ordinary].into_iter();
+        let claimed = lines.filter(|line| {
+            let attempts = line.attempts.as_ref();
+            attempts.is_some_and(|attempts| attempts.claim == Some(self.session))
+        });
+        claimed
+            .filter_map(|line| {
+                let unfit = Unfit {
+                    head: line.head.messages.first()?.stamp,
+                    version: view.version,
+                    reason: reason.clone(),
+                    since: self.env.now(),
+                };
+                Some((line.lane, unfit))
+            })
+            .collect()
     }
 
     /// The very first message of a turn failed: its attempt is counted.
@@ -426,10 +448,6 @@ impl Scene<'_> {
         }
     }
 }
-
-/// How long an instance waits that this node cannot work on, for whatever an operator may mend
-/// without a word.
-const UNFIT_RECHECK: std::time::Duration = std::time::Duration::from_secs(10);
 
 type Applied = Result<(Batch, Result<Option<Update>, CodecError>), CodecError>;
 

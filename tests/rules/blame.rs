@@ -1,0 +1,79 @@
+//! What is not a message's fault never counts as an attempt.
+
+use crate::support::{Fail, Put, Stranger, World, holds_only_without, instance, secs};
+use abide::durable::keys::Keys;
+use abide::testing::Bug;
+
+/// Messages wait on a node that cannot handle them for the sake of the state, or of their name, longer
+/// than all attempts would take; then they are handled, for the first time.
+fn what_is_not_their_fault(seed: u64) {
+    let world = World::new(seed);
+    let newer = world.serve_as::<7>("newer");
+    for id in ["schema", "damaged"] {
+        assert_eq!(world.put(&newer, id, 1), 1);
+    }
+    world.stop(&newer);
+    let keys = Keys::new(Keys::namespace_prefix(crate::support::NAMESPACE), 1);
+    let damaged = keys.instance(&instance("damaged")).version();
+    let sound = {
+        let tx = world.cluster.begin().unwrap();
+        let sound = world.run(tx.get(&damaged, abide::store::Isolation::Snapshot));
+        tx.set(&damaged, b"damage");
+        world.run(tx.commit()).unwrap();
+        sound.unwrap().unwrap()
+    };
+    let (older, sender) = (world.serve("older"), world.sender("sender"));
+    for id in ["schema", "damaged"] {
+        world.run(sender.desk(id).cast(Put { n: 2 })).unwrap();
+    }
+    world
+        .run(sender.desk("stranger").cast(Stranger {}))
+        .unwrap();
+    world.rest(secs(600));
+    let parked = older.node.parked();
+    assert_eq!(parked.len(), 3, "{parked:?}");
+    let admin = world.admin();
+    for id in ["schema", "damaged", "stranger"] {
+        let summary = world.run(admin.instance(&instance(id))).unwrap();
+        let attempts = summary.ordinary.attempts.map_or(0, |known| known.attempts);
+        assert_eq!((id, summary.length, attempts), (id, 1, 0));
+    }
+    let tx = world.cluster.begin().unwrap();
+    tx.set(&damaged, &sound);
+    world.run(tx.commit()).unwrap();
+    // A node of the newer version comes.
+    let newer = world.serve_as::<7>("newer again");
+    world.rest(secs(60));
+    for id in ["schema", "damaged"] {
+        assert_eq!(world.all(&newer, id), [1, 2]);
+        assert_eq!(world.notes.of(&format!("{id} put 2 ")), ["attempt 1"]);
+    }
+    for process in [newer, older, sender] {
+        world.stop(&process);
+    }
+}
+
+#[test]
+fn what_is_not_the_messages_fault_never_counts() {
+    holds_only_without(Bug::UnfitCounts, 2, what_is_not_their_fault);
+}
+
+#[test]
+fn a_failure_counts_against_the_message_that_failed() {
+    holds_only_without(Bug::WrongMessageBlamed, 3, |seed| {
+        let world = World::new(seed);
+        let sender = world.sender("sender");
+        for n in 0..5 {
+            world.run(sender.desk("one").cast(Put { n })).unwrap();
+        }
+        let poison = Fail { n: 99, times: 99 };
+        world.run(sender.desk("one").cast(poison)).unwrap();
+        world.run(sender.desk("one").cast(Put { n: 5 })).unwrap();
+        let server = world.serve("server");
+        world.rest(secs(60));
+        assert_eq!(world.all(&server, "one"), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(world.notes.of("dead "), ["Fail 3"]);
+        world.stop(&server);
+        world.stop(&sender);
+    });
+}
