@@ -1,6 +1,8 @@
 //! Each operation is crashed at each of its steps in the store, in every way that a commit can be
 //! overtaken by a crash; then another process comes, and everything must be as if the operation had
-//! happened once or not at all.
+//! happened once or not at all. And each of its commits once ends with an unknown outcome, of every
+//! kind, in a process that lives: then everything must be as if nothing had gone wrong, and every caller
+//! must be told so.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +19,7 @@ use abide::server::{
     Query, ReadContext, Routes, Server,
 };
 use abide::store::{Database, Isolation, KeyValue, MemoryStore, TransactionExt};
-use abide::testing::faults::{CrashMode, Faults, FaultyStore};
+use abide::testing::faults::{CommitFate, CrashMode, Faults, FaultyStore};
 use abide::testing::sim::{self, Sim};
 use abide::{InstanceId, KindOptions, Node};
 use serde::{Deserialize, Serialize};
@@ -159,6 +161,14 @@ enum Operation {
     Purge,
 }
 
+/// What goes wrong, with which step.
+#[derive(Debug, Clone, Copy)]
+enum Injury {
+    Crash(u64, CrashMode),
+    /// The process lives, and does not learn what became of the commit.
+    Unknown(u64, CommitFate),
+}
+
 /// What was told of the operations of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
@@ -269,8 +279,8 @@ struct Steps {
     commits: BTreeSet<u64>,
 }
 
-/// Runs an operation; with a crash, if one is given. What it does in the store.
-fn run(operation: Operation, crash: Option<(u64, CrashMode)>) -> Steps {
+/// Runs an operation; with an injury, if one is given. What it does in the store.
+fn run(operation: Operation, injury: Option<Injury>) -> Steps {
     let world = World::new();
     let healthy = world.connection();
     let (machine, sender) = world.process("sender", &healthy, false);
@@ -306,8 +316,10 @@ fn run(operation: Operation, crash: Option<(u64, CrashMode)>) -> Steps {
             seen.lock().unwrap().insert(event.step - before);
         }
     });
-    if let Some((step, mode)) = crash {
-        store.crash_at(before + step, mode);
+    match injury {
+        Some(Injury::Crash(step, mode)) => store.crash_at(before + step, mode),
+        Some(Injury::Unknown(step, fate)) => store.unknown_at(before + step, fate),
+        None => {}
     }
     let begun = world.sim.now();
     begin(
@@ -333,14 +345,24 @@ fn run(operation: Operation, crash: Option<(u64, CrashMode)>) -> Steps {
         world.rest(Duration::from_millis(20));
     }
     let count = store.steps() - before;
-    if crash.is_none() {
-        assert!(is_over(), "{operation:?} does not end by itself");
-    } else {
+    if let Some(Injury::Crash(..)) = injury {
         // It may notice for a moment that its connection is gone.
         world.rest(Duration::from_millis(500));
+    } else {
+        assert!(is_over(), "{operation:?} does not end, with {injury:?}");
+        let told = world.notes.told.lock().unwrap().clone();
+        for (op, told) in told {
+            let is_known = !matches!(told, Told::Failed(CallErrorKind::OutcomeUnknown));
+            assert!(is_known, "{operation:?} with {injury:?}: {op} was {told:?}");
+        }
+    }
+    if let Some(Injury::Unknown(..)) = injury {
+        let ended = victim_machine.run(async move { victim.shutdown(WATCHED).await });
+        let ended = world.sim.block_on(ended).unwrap();
+        assert_eq!(ended, Some(true), "{operation:?} with {injury:?}");
     }
     victim_machine.crash();
-    recover(&world, operation, &healthy, (&machine, &sender), crash);
+    recover(&world, operation, &healthy, (&machine, &sender), injury);
     let commits = commits.lock().unwrap().clone();
     Steps { count, commits }
 }
@@ -395,9 +417,9 @@ fn recover(
     operation: Operation,
     healthy: &FaultyStore,
     sender: (&sim::Node, &Node),
-    crash: Option<(u64, CrashMode)>,
+    injury: Option<Injury>,
 ) {
-    let case = format!("{operation:?} crashed at {crash:?}");
+    let case = format!("{operation:?} with {injury:?}");
     let was_done = *world.notes.is_done.lock().unwrap();
     // A late commit lands, or not, before anyone asks.
     world.rest(Duration::from_secs(4));
@@ -496,7 +518,7 @@ fn check_leaks(namespace: &Namespace, all: &[KeyValue], case: &str) -> usize {
     letters
 }
 
-fn crash_everywhere(operation: Operation) {
+fn injure_everywhere(operation: Operation) {
     let steps = run(operation, None);
     assert!(steps.count > 0);
     let mut runs = 1;
@@ -507,49 +529,59 @@ fn crash_everywhere(operation: Operation) {
             false => &CrashMode::ALL[..1],
         };
         for mode in modes {
-            run(operation, Some((step, *mode)));
+            run(operation, Some(Injury::Crash(step, *mode)));
             runs += 1;
+        }
+        if steps.commits.contains(&step) {
+            for fate in [
+                CommitFate::NotApplied,
+                CommitFate::Applied,
+                CommitFate::Late,
+            ] {
+                run(operation, Some(Injury::Unknown(step, fate)));
+                runs += 1;
+            }
         }
     }
     assert!(runs > 5, "{operation:?} has only {} steps", steps.count);
 }
 
 #[test]
-fn a_push_may_crash_at_every_step() {
-    crash_everywhere(Operation::Push);
+fn a_push_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Push);
 }
 
 #[test]
-fn a_turn_may_crash_at_every_step() {
-    crash_everywhere(Operation::Turn);
+fn a_turn_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Turn);
 }
 
 #[test]
-fn an_inline_call_may_crash_at_every_step() {
-    crash_everywhere(Operation::Inline);
+fn an_inline_call_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Inline);
 }
 
 #[test]
-fn a_lock_may_crash_at_every_step() {
-    crash_everywhere(Operation::Lock);
+fn a_lock_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Lock);
 }
 
 #[test]
-fn a_dead_letter_may_crash_at_every_step() {
-    crash_everywhere(Operation::DeadLetter);
+fn a_dead_letter_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::DeadLetter);
 }
 
 #[test]
-fn a_kill_may_crash_at_every_step() {
-    crash_everywhere(Operation::Kill);
+fn a_kill_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Kill);
 }
 
 #[test]
-fn a_reset_may_crash_at_every_step() {
-    crash_everywhere(Operation::Reset);
+fn a_reset_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Reset);
 }
 
 #[test]
-fn a_purge_may_crash_at_every_step() {
-    crash_everywhere(Operation::Purge);
+fn a_purge_may_crash_or_learn_no_outcome_at_every_step() {
+    injure_everywhere(Operation::Purge);
 }

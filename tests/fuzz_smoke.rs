@@ -31,7 +31,7 @@ fn mutated(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..random.random_range(0..6) {
         let at = random.random_range(0..=input.len());
         let end = (at + random.random_range(0..16)).min(input.len());
-        match random.random_range(0..8) {
+        match random.random_range(0..9) {
             0 if at < input.len() => input[at] ^= 1 << random.random_range(0..8),
             1 if at < input.len() => input[at] = random.random(),
             2 if at < input.len() => input[at] = TELLING[random.random_range(0..TELLING.len())],
@@ -48,6 +48,19 @@ fn mutated(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
                 let from = random.random_range(0..=other.len());
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
+            }
+            7 => {
+                // One of its lines once more, somewhere else.
+                let lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
+                let Some(line) = lines.get(random.random_range(0..lines.len().max(1))) else {
+                    continue;
+                };
+                let line = line.to_vec();
+                let starts: Vec<usize> = (0..=input.len())
+                    .filter(|at| *at == 0 || input[at - 1] == b'\n')
+                    .collect();
+                let to = starts[random.random_range(0..starts.len())];
+                input.splice(to..to, line);
             }
             _ => input.truncate(at),
         }

@@ -55,9 +55,10 @@ pub struct Faults {
     pub late_by: Duration,
     /// A read is refused as too old.
     pub too_old_read: f64,
-    /// An operation is delayed: a read's answer, or a commit's journey to the store.
+    /// An operation is delayed: a read's answer, or a commit's journey to the store, or the way back
+    /// of its answer, while others already see what it wrote.
     pub delay: f64,
-    /// The longest delay.
+    /// The longest delay of one of them.
     pub delay_by: Duration,
     /// A watch fires though nothing changed.
     pub spurious_watch: f64,
@@ -124,7 +125,7 @@ pub enum Outage {
     Hang,
 }
 
-/// What becomes of a commit that a crash overtakes.
+/// What becomes of a commit that a crash overtakes, or whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFate {
     /// It never reaches the store.
@@ -224,6 +225,7 @@ impl FaultyStore {
             outage: None,
             is_locked: false,
             crash_at: None,
+            unknown_at: None,
             has_crashed: false,
             waiting: Vec::new(),
             trace: None,
@@ -274,6 +276,12 @@ impl FaultyStore {
         self.shared.lock().crash_at = Some((step, mode));
     }
 
+    /// Leaves the outcome of step number `step` unknown, if it is a commit that writes; the connection
+    /// goes on. `fate` is what becomes of the commit.
+    pub fn unknown_at(&self, step: u64, fate: CommitFate) {
+        self.shared.lock().unknown_at = Some((step, fate));
+    }
+
     /// Whether the connection has crashed.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
@@ -322,6 +330,7 @@ struct State {
     outage: Option<Outage>,
     is_locked: bool,
     crash_at: Option<(u64, CrashMode)>,
+    unknown_at: Option<(u64, CommitFate)>,
     has_crashed: bool,
     /// Who waits for the end of the outage: woken by being dropped.
     waiting: Vec<oneshot::Sender<()>>,
@@ -334,6 +343,8 @@ struct Step {
     delay: Duration,
     /// Set for the step that crashes the connection.
     crash: Option<CrashMode>,
+    /// Set for the step whose outcome is to be unknown.
+    unknown: Option<CommitFate>,
 }
 
 impl Shared {
@@ -425,12 +436,24 @@ impl State {
         if crash.is_none() && self.outage == Some(Outage::Refuse) {
             return Err(outage());
         }
-        let delay = if self.random.chance(self.faults.delay) {
+        let unknown = self
+            .unknown_at
+            .filter(|(step, _)| self.steps == *step)
+            .map(|(_, fate)| fate);
+        Ok(Step {
+            delay: self.delay(),
+            crash,
+            unknown,
+        })
+    }
+
+    /// How long a request, or an answer, is under way.
+    fn delay(&mut self) -> Duration {
+        if self.random.chance(self.faults.delay) {
             self.random.duration(self.faults.delay_by)
         } else {
             Duration::ZERO
-        };
-        Ok(Step { delay, crash })
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::ledger::{Act, Append, Ledger, Look, Work};
 use crate::notes::{Answer, How, Notes, Operation, is_mortal};
-use crate::settings::Settings;
+use crate::settings::{Profile, Settings};
 use crate::world::World;
-use abide::Node;
+use abide::admin::{Admin, Purge, Selection};
 use abide::env::Env;
 use abide::server::{CallError, CallErrorKind};
+use abide::{InstanceId, Node};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -45,21 +46,31 @@ impl Client {
     pub(crate) async fn run(self) {
         let me = Arc::new(self);
         while me.world.is_active() {
-            let think = u64::try_from(me.settings().think.as_micros()).unwrap();
+            let think = u64::try_from(me.settings().think().as_micros()).unwrap();
             let pause = me.below(think + 1);
             me.env.sleep(Duration::from_micros(pause)).await;
             // Mostly alone, now and then in a crowd, which is where batches and conflicts come from.
-            let crowd = match me.below(8) {
-                0 => me.below(12),
-                1 | 2 => 2,
-                _ => 1,
+            let profile = me.settings().profile;
+            let (crowd, spread) = match (profile, me.below(8)) {
+                (Profile::Sparse, 0..=3) => (me.below(4), 60_000),
+                (Profile::Duel, 0..=3) => (me.below(8), 8_000),
+                (_, 0) => (me.below(12), 3_000),
+                (_, 1 | 2) => (2, 3_000),
+                _ => (1, 0),
             };
             let names = me.settings().names();
-            let favourite = names[me.below(names.len() as u64) as usize].clone();
+            let favourite = me.one_of(&names);
+            let is_mixed = profile == Profile::Sparse && me.below(2) == 0;
             for _ in 1..crowd {
-                let (one, instance) = (Arc::clone(&me), favourite.clone());
+                let one = Arc::clone(&me);
+                let instance = match is_mixed {
+                    true => me.one_of(&names),
+                    false => favourite.clone(),
+                };
                 me.env.spawn(Box::pin(async move {
-                    one.env.sleep(Duration::from_micros(one.below(3_000))).await;
+                    one.env
+                        .sleep(Duration::from_micros(one.below(spread)))
+                        .await;
                     one.operation(instance).await;
                 }));
             }
@@ -81,12 +92,21 @@ impl Client {
         self.env.random() % end
     }
 
+    fn one_of(&self, names: &[String]) -> String {
+        names[self.below(names.len() as u64) as usize].clone()
+    }
+
     async fn operation(&self, instance: String) {
         if self.settings().is_locky && self.below(4) == 0 {
             return self.work(instance).await;
         }
         match self.below(20) {
             0..=2 => self.look(instance).await,
+            // What was read ahead must not answer these, nor be what they change.
+            3..=6 if self.settings().profile == Profile::Duel => self.look(instance).await,
+            7..=16 if self.settings().profile == Profile::Duel => {
+                self.append(instance, Act::Plain).await;
+            }
             3 if !self.settings().is_flawless() => self.work(instance).await,
             4..=6 => {
                 let kind = self.below(5);
@@ -145,6 +165,7 @@ impl Client {
             how,
             is_priority,
             is_flawed: matches!(act, Act::Fail(_) | Act::Panic(_)),
+            is_locked: false,
             may_reject,
             sends,
             begin: 0,
@@ -177,7 +198,9 @@ impl Client {
             0
         };
         let rejects = self.below(6) == 0;
+        let is_long = self.settings().has_long_outages();
         let millis = match self.below(5) {
+            0 if is_long && self.below(2) == 0 => self.below(250_000),
             0 => self.below(60_000),
             _ => self.below(500),
         };
@@ -188,6 +211,7 @@ impl Client {
             how,
             is_priority: false,
             is_flawed: fails > 0,
+            is_locked: true,
             may_reject: rejects,
             sends: None,
             begin: 0,
@@ -219,6 +243,7 @@ impl Client {
             how: How::Query,
             is_priority,
             is_flawed: false,
+            is_locked: false,
             may_reject: false,
             sends: None,
             begin: 0,
@@ -235,17 +260,32 @@ impl Client {
     }
 
     /// What an operator does to an instance that may be lost.
-    pub(crate) async fn purge(world: Arc<World>, node: Node, instance: String, kill: bool) {
+    pub(crate) async fn purge(world: Arc<World>, node: Node, instance: String, loss: Loss) {
         assert!(is_mortal(&instance));
         let server = node.server::<Ledger>(instance.clone());
-        let result = match kill {
-            true => server.kill().await,
-            false => server.reset().await,
+        let ended = match loss {
+            Loss::Everything => format!("{:?}", server.kill().await),
+            Loss::State => format!("{:?}", server.reset().await),
+            Loss::Messages => {
+                let admin = Admin::of(world.namespace.clone());
+                let of = InstanceId::new("ledger", instance.clone()).unwrap();
+                let purged = admin.purge(&of, &Purge::new(Selection::All)).await;
+                admin.close().await.unwrap();
+                format!("{purged:?}")
+            }
         };
         world
             .notes
-            .say(|| format!("the purge of {instance} (kill: {kill}) ends: {result:?}"));
+            .say(|| format!("the purge of {instance} ({loss:?}) ends: {ended}"));
     }
+}
+
+/// What an operator takes away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Loss {
+    Everything,
+    State,
+    Messages,
 }
 
 /// The reply to an append, or what its refusal says.

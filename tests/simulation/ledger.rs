@@ -280,6 +280,9 @@ impl Locked<Work> for Books {
     type Output = u64;
 
     async fn run(&self, _book: Book, work: Work, cx: LockContext) -> Result<u64, Failure> {
+        if work.fails == 0 {
+            self.notes.attempt(work.op, cx.attempt());
+        }
         let run = Notes::enter(&self.notes, cx.instance().id(), work.op, self.process);
         self.env.sleep(Duration::from_millis(work.millis)).await;
         if work.rejects {

@@ -32,6 +32,8 @@ pub(crate) struct Operation {
     pub(crate) is_priority: bool,
     /// Whether its handler fails of itself.
     pub(crate) is_flawed: bool,
+    /// Whether it runs under the lock.
+    pub(crate) is_locked: bool,
     /// Whether its handler may refuse it.
     pub(crate) may_reject: bool,
     /// Whether its handler sends a message if it succeeds; and the receiver and the money in it.
@@ -207,7 +209,9 @@ impl Notes {
     /// A handler was called for the attempt of an operation that has no fault of its own.
     pub(crate) fn attempt(&self, op: u64, attempt: u32) {
         if attempt > 1 {
-            self.lock().repeated.insert(op, attempt);
+            let mut inner = self.lock();
+            let most = inner.repeated.entry(op).or_default();
+            *most = (*most).max(attempt);
         }
     }
 
@@ -255,14 +259,15 @@ impl Notes {
         *known = (*known).max(until);
     }
 
-    /// A run under a lock begins. Nobody else may be at it, but one that was held up for as long as
-    /// a lease and does not know yet that it was fenced.
+    /// A run under a lock begins. Nobody else may be at it, but one that was held up and does not know
+    /// yet that it was fenced, or one whose lock an operator broke: within a lease from then it has
+    /// asked, because it renews its lock three times in a lease.
     pub(crate) fn enter(self: &Arc<Self>, instance: &str, op: u64, process: usize) -> Running {
         let now = self.clock.now();
         let number = {
             let mut inner = self.lock();
             let held_up = inner.held_up.get(&process).copied();
-            let may_be_fenced = held_up.is_some_and(|until| until + 2 * self.lease >= now)
+            let may_be_fenced = held_up.is_some_and(|until| until + self.lease >= now)
                 || inner.is_lately_broken(instance, now, self.lease);
             inner.runs.push(Run {
                 may_be_fenced,
@@ -282,7 +287,7 @@ impl Notes {
                 .filter(|(_, other)| !lately && !other.is_over && other.instance == instance)
                 .filter(|(_, other)| {
                     let held_up = inner.held_up.get(&other.process).copied();
-                    held_up.is_none_or(|until| until + 2 * self.lease < now)
+                    held_up.is_none_or(|until| until + self.lease < now)
                 })
                 .map(|(other, run)| {
                     format!("run {other} of {} in process {}", name(run.op), run.process)
@@ -314,7 +319,7 @@ impl Notes {
 impl Inner {
     fn is_lately_broken(&self, instance: &str, now: Duration, lease: Duration) -> bool {
         let broken = self.broken.get(instance);
-        broken.is_some_and(|broken| *broken + 2 * lease >= now)
+        broken.is_some_and(|broken| *broken + lease >= now)
     }
 }
 

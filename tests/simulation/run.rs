@@ -1,7 +1,7 @@
 //! One run, from a seed to its verdict.
 
 use crate::ledger::{Contents, Ledger, Whole};
-use crate::rest::{Verdict, contents, diagnose, unrest};
+use crate::rest::{Verdict, audit, contents, diagnose, unrest};
 use crate::settings::Settings;
 use crate::world::World;
 use abide::testing::sim::Sim;
@@ -71,6 +71,10 @@ pub(crate) fn run(seed: u64, with_log: bool) -> Report {
 }
 
 async fn drive(sim: &Sim, world: &Arc<World>) {
+    let watched = Arc::clone(world);
+    world
+        .env
+        .spawn(Box::pin(async move { watch(&watched).await }));
     disturb(sim, world).await;
     world.heal(sim).await;
     let healed = world.env.now();
@@ -114,6 +118,22 @@ async fn disturb(sim: &Sim, world: &Arc<World>) {
             if let Some(choice) = (world.env.random() as usize).checked_rem(havoc.len()) {
                 world.disturb(havoc[choice]);
             }
+        }
+    }
+}
+
+/// How often the store is looked at while clients work, on average.
+const AUDITS: u32 = 30;
+
+/// Looks at the store now and then while everything is under way.
+async fn watch(world: &World) {
+    let longest = world.settings.active * 2 / AUDITS;
+    while world.is_active() {
+        let wait = world.env.random() % (longest.as_micros() as u64 + 1);
+        world.env.sleep(Duration::from_micros(wait)).await;
+        if let Some(finding) = audit(world).await.first() {
+            world.notes.violation(format!("meanwhile: {finding:?}"));
+            return;
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Havoc {
     Outage,
     /// A wall clock jumps.
     Clock,
-    /// An operator kills or resets an instance.
+    /// An operator kills or resets an instance, or purges its mailbox.
     Purge,
     /// An operator breaks a lock, if there is one.
     Break,
@@ -69,8 +69,25 @@ impl Havoc {
     ];
 }
 
+/// What a run is about. Half of the runs are about everything at once; the others are narrow, so that
+/// they come often to what the others seldom come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Wide,
+    /// Several processes call and ask the same few instances, one call right behind the other: turns
+    /// that read ahead, and others that come between.
+    Duel,
+    /// One process serves what others send, now and then: each wake-up counts.
+    Sparse,
+    /// Long work under locks, and long outages for everybody: nobody may be taken for dead.
+    Steady,
+    /// Servers that shut down in the middle of their work, again and again: which is no failure.
+    Restarts,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    pub(crate) profile: Profile,
     /// Processes that serve.
     pub(crate) servers: usize,
     /// Processes that only send.
@@ -84,8 +101,7 @@ pub(crate) struct Settings {
     pub(crate) batches: Option<Duration>,
     pub(crate) faults: Faults,
     pub(crate) havoc: Vec<Havoc>,
-    /// Whether no message fails or locks, and no process dies. Then nothing ever blocks a mailbox, so
-    /// that no query passes what stands in it.
+    /// Whether no message fails or locks, and no process dies.
     pub(crate) is_calm: bool,
     /// Whether nothing goes wrong that could hold an operation up. Then each of them ends soon, so
     /// that a lost wake-up is found although a poll would make up for it.
@@ -95,8 +111,6 @@ pub(crate) struct Settings {
     pub(crate) is_locky: bool,
     /// How long clients work.
     pub(crate) active: Duration,
-    /// A client's longest pause between two operations.
-    pub(crate) think: Duration,
     /// The longest pause between two disturbances.
     pub(crate) gap: Duration,
     pub(crate) options: KindOptions,
@@ -113,24 +127,20 @@ impl Settings {
         let mut dice = Dice::new(seed);
         let dice = &mut dice;
         // The first seeds are simple, so that a simple mistake is found in a simple run.
-        let is_simple = seed < 5;
-        let servers = if seed < 3 {
-            1
-        } else {
-            dice.between(1, 4) as usize
-        };
-        let senders = if seed < 3 {
-            0
-        } else {
-            dice.between(0, 2) as usize
-        };
-        let clients = dice.between(1, 3) as usize;
-        let active = Duration::from_secs(match dice.between(0, 2) {
-            0 => dice.between(1, 10),
-            1 => dice.between(10, 60),
-            _ => dice.between(60, 400),
-        });
-        let everybody = u32::try_from((servers + senders) * clients).unwrap();
+        if seed < 5 {
+            return Self::simple(seed, dice);
+        }
+        match dice.between(0, 9) {
+            0..=4 => Self::wide(dice),
+            5 | 6 => Self::duel(dice),
+            7 => Self::sparse(dice),
+            8 => Self::steady(dice),
+            _ => Self::restarts(dice),
+        }
+    }
+
+    /// What all profiles begin with: nothing goes wrong.
+    fn plain(dice: &mut Dice) -> Self {
         let mut options = KindOptions::default().lease(LEASE);
         if dice.one_in(3) {
             options = options.batch_messages(dice.between(1, 4) as usize);
@@ -141,94 +151,184 @@ impl Settings {
         if dice.one_in(3) {
             options = options.concurrency(dice.between(1, 3) as usize);
         }
-        let mut faults = match dice.between(0, 3) {
-            _ if is_simple => Faults::none(),
-            0 => Faults::none(),
-            1 => Faults {
-                delay: 0.8,
-                ..Faults::none()
-            },
-            _ => Faults::bad_day(),
-        };
-        let mut havoc = Vec::new();
-        if !is_simple {
-            for kind in Havoc::ALL {
-                if dice.one_in(3) {
-                    havoc.push(kind);
-                }
-            }
-        }
-        let is_calm = dice.one_in(4) && servers == 1;
-        if is_calm {
-            let calm = [Havoc::Pause, Havoc::Slow, Havoc::Clock];
-            havoc.retain(|kind| calm.contains(kind));
-        }
-        let is_brisk = !is_simple && !is_calm && dice.one_in(4);
-        if is_brisk {
-            faults = Faults {
-                delay: 0.8,
-                delay_by: Duration::from_millis(dice.between(1, 10)),
-                ..Faults::none()
-            };
-            havoc = match dice.between(0, 1) {
-                0 => vec![Havoc::Clock],
-                _ => vec![Havoc::Purge],
-            };
-        } else if !is_simple && !is_calm && dice.one_in(6) {
-            // Nobody is held up alone, so that nobody may be taken for dead.
-            havoc = vec![Havoc::Outage];
-        }
-        let is_locky = !is_simple && !is_calm && !is_brisk && dice.one_in(4);
-        if is_locky && dice.one_in(2) {
-            havoc = vec![Havoc::Crash];
-        }
-        let mortals = usize::from(havoc.contains(&Havoc::Purge));
-        faults.late_by = match dice.between(0, 2) {
-            0 => Duration::from_millis(300),
-            1 => Duration::from_secs(5),
-            _ => faults.late_by,
-        };
+        let active = Duration::from_secs(match dice.between(0, 2) {
+            0 => dice.between(1, 10),
+            1 => dice.between(10, 60),
+            _ => dice.between(60, 400),
+        });
         Self {
-            servers: if is_locky && dice.one_in(2) {
-                1
-            } else {
-                servers
-            },
-            senders,
-            clients,
+            profile: Profile::Wide,
+            servers: dice.between(1, 4) as usize,
+            senders: dice.between(0, 2) as usize,
+            clients: dice.between(1, 3) as usize,
             instances: dice.between(1, 4) as usize,
-            mortals,
+            mortals: 0,
             shards: u32::try_from(dice.between(1, 3)).unwrap(),
             batches: dice
                 .one_in(2)
                 .then(|| Duration::from_millis(dice.between(1, 20))),
-            faults,
-            havoc,
-            is_calm,
-            is_brisk,
-            is_locky,
+            faults: Faults::none(),
+            havoc: Vec::new(),
+            is_calm: false,
+            is_brisk: false,
+            is_locky: false,
             active,
-            think: active * 2 * everybody / OPERATIONS,
             gap: active / if dice.one_in(3) { 20 } else { 5 },
             options,
         }
     }
 
+    fn simple(seed: u64, dice: &mut Dice) -> Self {
+        let mut simple = Self::plain(dice);
+        if seed < 3 {
+            (simple.servers, simple.senders) = (1, 0);
+        }
+        simple
+    }
+
+    fn wide(dice: &mut Dice) -> Self {
+        let mut wide = Self::plain(dice);
+        wide.faults = match dice.between(0, 3) {
+            0 => Faults::none(),
+            1 => delays(1.0, 50),
+            _ => Faults::bad_day(),
+        };
+        wide.havoc = Havoc::ALL.to_vec();
+        wide.havoc.retain(|_| dice.one_in(3));
+        wide.is_calm = dice.one_in(4) && wide.servers == 1;
+        if wide.is_calm {
+            let calm = [Havoc::Pause, Havoc::Slow, Havoc::Clock];
+            wide.havoc.retain(|kind| calm.contains(kind));
+        }
+        wide.is_brisk = !wide.is_calm && dice.one_in(4);
+        if wide.is_brisk {
+            wide.faults = delays(0.8, dice.between(1, 10));
+            wide.havoc = match dice.between(0, 1) {
+                0 => vec![Havoc::Clock],
+                _ => vec![Havoc::Purge],
+            };
+        }
+        let is_wild = !wide.is_calm && !wide.is_brisk;
+        if is_wild && dice.one_in(8) {
+            // Nobody is held up alone, so that nobody may be taken for dead.
+            wide.havoc = vec![Havoc::Outage];
+        }
+        wide.is_locky = is_wild && dice.one_in(4);
+        if wide.is_locky && dice.one_in(2) {
+            wide.havoc = vec![Havoc::Crash];
+            wide.servers = 1;
+        }
+        wide.mortals = usize::from(wide.havoc.contains(&Havoc::Purge));
+        wide.faults.late_by = match dice.between(0, 2) {
+            0 => Duration::from_millis(300),
+            1 => Duration::from_secs(5),
+            _ => wide.faults.late_by,
+        };
+        wide
+    }
+
+    fn duel(dice: &mut Dice) -> Self {
+        let active = Duration::from_millis(dice.between(100, 1_000));
+        let mut faults = delays(0.8, dice.between(1, 20));
+        // Then what others push is seen late, and what was read ahead is old.
+        let is_blind = dice.one_in(2);
+        if is_blind {
+            faults.late_watch = 0.5;
+            faults.lost_watch = 0.4;
+        }
+        Self {
+            profile: Profile::Duel,
+            servers: dice.between(2, 3) as usize,
+            senders: dice.between(0, 2) as usize,
+            instances: dice.between(1, 2) as usize,
+            shards: 1,
+            faults,
+            is_brisk: !is_blind,
+            active,
+            ..Self::plain(dice)
+        }
+    }
+
+    fn sparse(dice: &mut Dice) -> Self {
+        let plain = Self::plain(dice);
+        let options = plain.options.clone();
+        Self {
+            profile: Profile::Sparse,
+            servers: 1,
+            senders: dice.between(1, 2) as usize,
+            instances: dice.between(1, 3) as usize,
+            shards: 1,
+            faults: delays(0.9, dice.between(1, 40)),
+            is_brisk: true,
+            options: match dice.one_in(2) {
+                true => options.batch_messages(dice.between(1, 2) as usize),
+                false => options,
+            },
+            active: Duration::from_secs(dice.between(5, 60)),
+            ..plain
+        }
+    }
+
+    fn steady(dice: &mut Dice) -> Self {
+        let active = Duration::from_secs(dice.between(200, 900));
+        Self {
+            profile: Profile::Steady,
+            servers: dice.between(2, 4) as usize,
+            senders: dice.between(0, 1) as usize,
+            clients: 1,
+            faults: delays(0.5, 20),
+            havoc: vec![Havoc::Outage],
+            is_locky: true,
+            active,
+            gap: active / 4,
+            ..Self::plain(dice)
+        }
+    }
+
+    fn restarts(dice: &mut Dice) -> Self {
+        let active = Duration::from_secs(dice.between(5, 60));
+        let plain = Self::plain(dice);
+        Self {
+            profile: Profile::Restarts,
+            servers: dice.between(1, 3) as usize,
+            senders: dice.between(1, 2) as usize,
+            instances: dice.between(1, 2) as usize,
+            faults: delays(0.9, dice.between(20, 200)),
+            havoc: vec![Havoc::Restart, Havoc::Restart, Havoc::Clock],
+            is_locky: dice.one_in(2),
+            active,
+            gap: Duration::from_millis(dice.between(200, 3_000)),
+            options: plain.options.clone().concurrency(2),
+            ..plain
+        }
+    }
+
+    /// A client's longest pause between two operations.
+    pub(crate) fn think(&self) -> Duration {
+        let everybody = u32::try_from((self.servers + self.senders) * self.clients).unwrap();
+        self.active * 2 * everybody / OPERATIONS
+    }
+
+    /// Whether outages are for everybody, and long.
+    pub(crate) fn has_long_outages(&self) -> bool {
+        self.profile == Profile::Steady
+    }
+
+    /// Whether clients wait for all processes to have started. Then no message was there before
+    /// whoever handles it, so that none is suspect.
+    pub(crate) fn begins_together(&self) -> bool {
+        self.is_flawless()
+    }
+
     /// Whether no message fails by itself or takes the lock.
     pub(crate) fn is_flawless(&self) -> bool {
-        self.is_calm || self.is_brisk
+        self.is_calm || self.is_brisk || self.profile == Profile::Duel
     }
 
     /// Whether processes are held up by outages only.
     pub(crate) fn is_steady(&self) -> bool {
         let steady = [Havoc::Outage, Havoc::Clock, Havoc::Purge, Havoc::Break];
         self.havoc.iter().all(|kind| steady.contains(kind))
-    }
-
-    /// Whether a message may be tried again for no fault of its own.
-    pub(crate) fn may_repeat(&self) -> bool {
-        let harmless = [Havoc::Clock, Havoc::Purge, Havoc::Break];
-        !self.havoc.iter().all(|kind| harmless.contains(kind))
     }
 
     /// The names of the instances.
@@ -247,5 +347,14 @@ impl Settings {
         (0..self.mortals)
             .map(|index| format!("mortal{index}"))
             .collect()
+    }
+}
+
+/// Only delays, of reads and of commits, up to so many milliseconds.
+fn delays(often: f64, millis: u64) -> Faults {
+    Faults {
+        delay: often,
+        delay_by: Duration::from_millis(millis),
+        ..Faults::none()
     }
 }

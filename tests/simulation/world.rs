@@ -1,6 +1,6 @@
 //! The processes of a run over one store, and what happens to them.
 
-use crate::clients::Client;
+use crate::clients::{Client, Loss};
 use crate::ledger::Books;
 use crate::notes::Notes;
 use crate::settings::{Havoc, LEASE, Settings};
@@ -32,6 +32,20 @@ pub(crate) struct Slot {
     is_leaving: bool,
 }
 
+/// What may cost a message an attempt although it has no fault of its own.
+struct Harm {
+    /// Messages that were sent later have not met it.
+    until: Duration,
+    /// How many attempts of one message at most.
+    attempts: u32,
+    /// Only a message that runs under a lock.
+    only_locks: bool,
+}
+
+/// How long others watch a heartbeat or a lock at least before they take it for dead: a process that is
+/// held up for longer may be taken for dead several times, each time with another message.
+const WATCHED: Duration = Duration::from_secs(20);
+
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) env: Arc<dyn Env>,
@@ -44,7 +58,7 @@ pub(crate) struct World {
     processes: AtomicUsize,
     is_active: AtomicBool,
     /// What may have cost a message an attempt.
-    deaths: AtomicUsize,
+    harms: Mutex<Vec<Harm>>,
     /// When the last pause ends.
     paused_until: Mutex<Duration>,
 }
@@ -69,7 +83,7 @@ impl World {
             slots: Mutex::new((0..places).map(|_| None).collect()),
             processes: AtomicUsize::new(0),
             is_active: AtomicBool::new(true),
-            deaths: AtomicUsize::new(0),
+            harms: Mutex::default(),
             paused_until: Mutex::default(),
             settings,
         })
@@ -79,12 +93,36 @@ impl World {
         self.is_active.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn deaths(&self) -> usize {
-        self.deaths.load(Ordering::SeqCst)
+    /// How many attempts a message that was sent at `since` may have lost for no fault of its own.
+    pub(crate) fn excuses(&self, since: Duration, is_lock: bool) -> u32 {
+        let harms = self.harms.lock().unwrap();
+        let met = harms
+            .iter()
+            .filter(|harm| harm.until >= since && (is_lock || !harm.only_locks));
+        met.map(|harm| harm.attempts).sum()
     }
 
+    /// A process dies.
     fn died(&self) {
-        self.deaths.fetch_add(1, Ordering::SeqCst);
+        self.harm(Duration::ZERO, false);
+    }
+
+    /// What is under way in some process is held up for so long from now on. However short that is:
+    /// one may come right behind the other.
+    fn harm(&self, duration: Duration, only_locks: bool) {
+        let times = duration.as_secs() / WATCHED.as_secs();
+        self.harms.lock().unwrap().push(Harm {
+            until: self.env.now() + duration,
+            attempts: 1 + u32::try_from(times).unwrap(),
+            only_locks,
+        });
+    }
+
+    /// Whether all places have a process that has started.
+    fn is_complete(&self) -> bool {
+        let slots = self.slots.lock().unwrap();
+        let here = |slot: &Slot| slot.node.is_some() && !slot.is_leaving;
+        slots.iter().all(|slot| slot.as_ref().is_some_and(here))
     }
 
     /// The nodes that have started, servers first.
@@ -153,6 +191,9 @@ impl World {
             && slot.process == process
         {
             slot.node = Some(node.clone());
+        }
+        while self.settings.begins_together() && !self.is_complete() {
+            self.env.sleep(Duration::from_millis(10)).await;
         }
         for _ in 0..self.settings.clients {
             let client = Client::new(Arc::clone(&self), node.clone(), process, Arc::clone(&env));
@@ -247,7 +288,7 @@ impl World {
                 }
             };
             // Also an orderly end: what ran under a lock has been attempted.
-            world.died();
+            world.harm(Duration::ZERO, false);
             if let Some(slot) = slot {
                 world.note_failure(&slot);
                 slot.sim.crash();
@@ -257,9 +298,7 @@ impl World {
 
     fn pause(&self, place: usize, duration: Duration) {
         self.notes.say(|| format!("    for {duration:?}"));
-        if duration > LEASE {
-            self.died();
-        }
+        self.harm(duration, false);
         let mut until = self.paused_until.lock().unwrap();
         *until = (*until).max(self.env.now() + duration);
         self.with(place, |slot| {
@@ -271,12 +310,11 @@ impl World {
     fn slow(self: &Arc<Self>, place: usize) {
         let factor = 1.0 + self.below(20) as f64;
         let duration = Duration::from_secs(self.below(60));
-        // Then it may lose the locks that it holds.
-        self.died();
+        // A sleep that begins while it is slow goes on being long.
+        let longest = duration + LEASE.mul_f64(factor);
+        self.harm(longest, false);
         let Some((machine, process)) = self.with(place, |slot| {
             slot.sim.slow(factor);
-            // A sleep that begins while it is slow goes on being long.
-            let longest = duration + LEASE.mul_f64(factor);
             self.notes.hold_up(slot.process, longest);
             (slot.sim.clone(), slot.process)
         }) else {
@@ -299,16 +337,21 @@ impl World {
             2 | 3 => Some(Outage::Hang),
             _ => None,
         };
+        let is_long = self.settings.has_long_outages();
         let duration = Duration::from_millis(match self.below(3) {
+            0 | 1 if is_long => 30_000 + self.below(200_000),
             0 => self.below(5_000),
             1 => self.below(60_000),
             _ => self.below(240_000),
         });
-        let everywhere = self.below(2) == 0;
+        let everywhere = is_long || self.below(2) == 0;
         self.notes
             .say(|| format!("    {kind:?} for {duration:?}, everywhere: {everywhere}"));
-        if duration > LEASE {
-            self.died();
+        // What happens to all of them makes nobody look dead, as long as nobody comes anew.
+        let is_fair = everywhere && self.settings.is_steady();
+        if !is_long {
+            // Whoever never learned that it had taken a lock takes it over from itself, which counts.
+            self.harm(duration, is_fair);
         }
         let mut stores = Vec::new();
         for (index, slot) in self.slots.lock().unwrap().iter().enumerate() {
@@ -318,7 +361,7 @@ impl World {
                     Some(kind) => slot.store.set_outage(Some(kind)),
                     None => slot.store.set_locked(true),
                 }
-                if !(everywhere && self.settings.is_steady()) {
+                if !is_fair {
                     self.notes.hold_up(slot.process, duration);
                 }
                 stores.push(slot.store.clone());
@@ -342,8 +385,12 @@ impl World {
         }
         let instance = mortals[self.below(mortals.len() as u64) as usize].clone();
         let node = nodes[self.below(nodes.len() as u64) as usize].clone();
-        let kill = self.below(3) > 0;
-        let work = Client::purge(Arc::clone(self), node, instance, kill);
+        let how = match self.below(4) {
+            0 => Loss::Messages,
+            1 => Loss::State,
+            _ => Loss::Everything,
+        };
+        let work = Client::purge(Arc::clone(self), node, instance, how);
         self.env.spawn(Box::pin(work));
     }
 
@@ -358,6 +405,7 @@ impl World {
             let broken = admin.break_lock(&instance, Then::Retry, false).await;
             if broken.is_ok() {
                 world.notes.fence(&name);
+                world.harm(Duration::ZERO, true);
             }
             world
                 .notes
@@ -380,12 +428,7 @@ impl World {
         self.env.sleep(until.saturating_sub(self.env.now())).await;
         loop {
             self.fill(sim);
-            let is_complete = {
-                let slots = self.slots.lock().unwrap();
-                let here = |slot: &Slot| slot.node.is_some() && !slot.is_leaving;
-                slots.iter().all(|slot| slot.as_ref().is_some_and(here))
-            };
-            if is_complete {
+            if self.is_complete() {
                 return;
             }
             self.env.sleep(Duration::from_secs(1)).await;

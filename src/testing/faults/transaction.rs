@@ -150,6 +150,9 @@ impl FaultyTransaction {
             fate,
             report: CommitReport::Unknown,
         };
+        if let Some(fate) = step.unknown {
+            return unknown(fate);
+        }
         let mut state = self.shared.lock();
         let faults = state.faults.clone();
         let mut drawn = state.random.fraction();
@@ -191,8 +194,13 @@ impl FaultyTransaction {
         let (answer, answered) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let has_written = self.has_written.load(Ordering::Acquire);
+        let back = match has_written {
+            true => shared.lock().delay(),
+            false => Duration::ZERO,
+        };
         self.shared.env.spawn(Box::pin(async move {
             let mut result = execute(&shared, inner, plan, delay).await;
+            pause(&shared, back).await;
             if shared.lock().has_crashed {
                 result = Err(match has_written {
                     true => injected(StoreErrorKind::MaybeCommitted),
