@@ -13,6 +13,7 @@ on_each_store!(
     g06_a_message_that_fails_now_and_then_is_handled_in_the_end,
     g06_a_rejection_is_an_answer_and_changes_nothing,
     g06_a_failing_message_in_a_batch_undoes_only_itself,
+    g06_a_failure_costs_those_claimed_with_it_no_attempt,
     g06_a_blocking_kind_tries_for_ever_until_it_is_killed,
     g06_a_message_of_an_unknown_name_waits_and_is_seen,
 );
@@ -163,6 +164,36 @@ async fn g06_a_failing_message_in_a_batch_undoes_only_itself(world: World) {
     assert_eq!(node.lines("victim").await, ["0", "1", "3", "4"]);
     assert_eq!(probe.of("tried 2 ").last().unwrap(), "3");
     assert_eq!(dead_letters(&world).await, 1);
+    stop(node, producer).await;
+}
+
+/// What stood in the mailbox before the process began may kill it, so it is claimed in one go. One of
+/// them that fails by itself is no reason to blame the others.
+async fn g06_a_failure_costs_those_claimed_with_it_no_attempt(world: World) {
+    let producer = world.producer().await;
+    for text in ["first", "second"] {
+        let once = Trouble {
+            text: text.to_owned(),
+            ..trouble(How::Fail, 1)
+        };
+        producer.actor("victim").cast(once).await.unwrap();
+    }
+    producer.actor("victim").cast(Add { n: 1 }).await.unwrap();
+    let probe = Probe::new();
+    let node = world
+        .serving_with(&probe, World::options().attempts(2))
+        .await;
+    eventually("the last one is handled", async || {
+        node.sum("victim").await == 1
+    })
+    .await;
+    assert_eq!(node.lines("victim").await, ["first", "second"]);
+    for text in ["first", "second"] {
+        let mut tried = probe.of(&format!("tried {text} "));
+        tried.dedup();
+        assert_eq!(tried, ["1", "2"], "{text}");
+    }
+    assert_eq!(dead_letters(&world).await, 0);
     stop(node, producer).await;
 }
 

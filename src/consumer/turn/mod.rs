@@ -191,6 +191,15 @@ pub(super) struct Cached {
     pub(super) state: Held,
 }
 
+/// Why an attempt at a mailbox's head is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The process that held the claim died. Whatever it had claimed may have killed it.
+    Death,
+    /// The message failed by itself; nothing else is to blame.
+    Failure,
+}
+
 /// A turn that conflicted this often pushes its inline messages instead: another node is at work on
 /// the instance, and messages in the mailbox are handled by whichever of the two wins.
 const CONFLICTS_BEFORE_PUSH: u32 = 2;
@@ -461,7 +470,7 @@ impl Scene<'_> {
         which: Which,
     ) -> Result<Work<Turn>, SessionError> {
         let line = view.line(which);
-        self.count(tx, view, line, "the process that ran it died")
+        self.count(tx, view, line, Cause::Death, "the process that ran it died")
     }
 
     /// The inline messages stay where they are.
@@ -480,6 +489,7 @@ impl Scene<'_> {
         tx: &Tx,
         view: &View,
         line: &Line,
+        cause: Cause,
         error: &str,
     ) -> Result<Work<Turn>, SessionError> {
         let Some(first) = line.head.messages.first() else {
@@ -498,13 +508,20 @@ impl Scene<'_> {
         let wait = options.jittered_after(failures, self.env.random());
         let record = match before {
             // A claim on several: any of them may be the cause, so it counts against each.
-            Some(before) if before.claim.is_some() && before.attempts == 0 => Attempts {
+            Some(before) if cause == Cause::Death && before.attempts == 0 => Attempts {
                 stamp: first.stamp,
                 shared: u32::from(before.until != first.stamp),
                 ..before.clone()
             },
+            // What counts against several already goes on counting against them.
+            Some(before) if before.shared > 0 => Attempts {
+                stamp: first.stamp,
+                ..before.clone()
+            },
+            // Its own failure: those behind it have nothing to do with it, claimed or not.
             Some(before) => Attempts {
                 stamp: first.stamp,
+                until: first.stamp,
                 ..before.clone()
             },
             None => Attempts::fresh(first.stamp),

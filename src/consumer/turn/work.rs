@@ -1,6 +1,6 @@
 //! The ordinary turn: load, apply, diff, stage.
 
-use super::{Cache, Next, Scene, Turn};
+use super::{Cache, Cause, Next, Scene, Turn};
 use crate::codec::{CodecError, Leaves, Update};
 use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Task};
 use crate::consumer::options::HANDLER_TIME;
@@ -432,7 +432,7 @@ impl Scene<'_> {
                     Lane::Priority => Which::Priority,
                     Lane::Ordinary => Which::Ordinary,
                 };
-                self.count(tx, view, view.line(which), error)
+                self.count(tx, view, view.line(which), Cause::Failure, error)
             }
             // Attempts are counted in the mailbox, so that is where it goes.
             Source::Inline(failed) => {
