@@ -287,8 +287,12 @@ impl World {
                     _ => None,
                 }
             };
-            // Also an orderly end: what ran under a lock has been attempted.
-            world.harm(Duration::ZERO, false);
+            // An orderly end gives every claim back. Only work under a lock loses an attempt by it: what
+            // it did may have been done. One that ran out of time is a death.
+            match ended {
+                Some(true) => world.harm(Duration::ZERO, true),
+                _ => world.died(),
+            }
             if let Some(slot) = slot {
                 world.note_failure(&slot);
                 slot.sim.crash();
