@@ -369,7 +369,8 @@ impl Worker {
         mut turn: Turn,
         commit: Option<Committed>,
     ) -> (Rest, Option<Duration>) {
-        if !turn.claimed {
+        // A turn that was about something else leaves the claim in the store, and so the duty to end it.
+        if turn.claimed == Some(false) {
             self.claim = None;
         }
         if let Some(cached) = turn.cache.take() {

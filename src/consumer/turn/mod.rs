@@ -153,7 +153,9 @@ pub(super) struct Turn {
     pub(super) answered_later: bool,
     /// The closing was dealt with, or its lock was lost.
     pub(super) closed: bool,
-    pub(super) claimed: bool,
+    /// Whether this process has a claim on a head after this turn; if the turn did not find out, it is
+    /// as before.
+    pub(super) claimed: Option<bool>,
     /// Claims that were given back because this process can do nothing with them.
     pub(super) unfit: Vec<(Lane, Unfit)>,
     pub(super) stopped: bool,
@@ -426,7 +428,7 @@ impl Scene<'_> {
         tx.add_read_conflict(&first.span);
         attempts::write(tx, self.keys, line.lane, &record)?;
         Ok(Work::Write(Turn {
-            claimed: true,
+            claimed: Some(true),
             ..self.handed_back(Next::Again)
         }))
     }

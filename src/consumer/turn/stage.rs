@@ -83,7 +83,7 @@ impl Stage<'_> {
         };
         wrote |= self.settle_inline(&mut turn, &mut pushes, count, (blocked, failed))?;
         let own_push = turn.pushed_inline || turn.pushed_to.contains(self.scene.instance);
-        turn.claimed = self.still_claimed(count);
+        turn.claimed = Some(self.still_claimed(count));
         let remains = self.settle(&mut turn, &batch.ended, count, own_push, wrote);
         turn.row_bytes = self.row_bytes();
         if own_push || turn.under_lock.is_some() {

@@ -331,6 +331,7 @@ impl Scene<'_> {
             let mut turn = Turn {
                 next: Next::Park(reason, again),
                 closed: self.closing.is_some() && !todo.close,
+                claimed: Some(false),
                 mark: super::Mark::Seen(view.mark.clone()),
                 ..Turn::default()
             };
@@ -349,6 +350,7 @@ impl Scene<'_> {
             next: Next::Idle,
             left: self.every_inline(),
             closed: self.closing.is_some() && !todo.close,
+            claimed: Some(false),
             ..Turn::default()
         };
         match &view.mark {
@@ -388,6 +390,7 @@ impl Scene<'_> {
         let turn = Turn {
             next: Next::Park(reason, Some(UNFIT_RECHECK)),
             pushed_inline: self.push_where(tx, |_| true)? > 0,
+            claimed: Some(false),
             mark: super::Mark::Seen(view.mark.clone()),
             unfit,
             ..Turn::default()
