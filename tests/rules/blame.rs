@@ -73,6 +73,9 @@ fn a_failure_counts_against_the_message_that_failed() {
         world.rest(secs(60));
         assert_eq!(world.all(&server, "one"), [0, 1, 2, 3, 4, 5]);
         assert_eq!(world.notes.of("dead "), ["Fail 3"]);
+        for put in world.notes.of("one put ") {
+            assert!(put.ends_with(" attempt 1"), "{put}");
+        }
         world.stop(&server);
         world.stop(&sender);
     });

@@ -3,6 +3,7 @@
 use crate::support::{All, Process, Put, World, holds_only_without, ms, secs};
 use abide::testing::Bug;
 use abide::testing::faults::Faults;
+use std::time::Duration;
 
 /// One client does one thing after the other, through two nodes that serve the instance and one that
 /// does not: calls past the mailbox, calls and casts through it, and queries.
@@ -61,7 +62,7 @@ fn one_after_the_other(world: &World, seed: u64) {
 }
 
 fn in_order(seed: u64) {
-    one_after_the_other(&World::with_batches(seed), seed);
+    one_after_the_other(&World::with_batches(seed, ms(20)), seed);
 }
 
 #[test]
@@ -69,9 +70,55 @@ fn messages_in_memory_come_after_everything_in_the_mailbox() {
     holds_only_without(Bug::InlineBeforeMailbox, 12, in_order);
 }
 
+/// A call ends, and its worker stays for a moment, with its reads for the next turn at hand. Within
+/// that moment something else is acknowledged, of which that process has not heard yet; then comes the
+/// next call, or a query.
+fn within_a_moment(seed: u64) {
+    let world = World::with_batches(seed, ms(1));
+    let (first, second) = (world.serve("first"), world.serve("second"));
+    let sender = world.sender("sender");
+    first.store.set_faults(Faults {
+        late_watch: 1.0,
+        watch_delay_by: secs(1),
+        ..Faults::none()
+    });
+    let mut done = 0;
+    for round in 0..20 {
+        done += 1;
+        assert_eq!(world.put(&first, "one", done), done);
+        // Not before its reads are done.
+        world.rest(Duration::from_micros(100 * (round % 4)));
+        done += 1;
+        if round % 2 == 0 {
+            world.run(sender.desk("one").cast(Put { n: done })).unwrap();
+            done += 1;
+            assert_eq!(world.put(&first, "one", done), done, "a call after a cast");
+        } else {
+            assert_eq!(world.put(&second, "one", done), done);
+            let all = world.all(&first, "one");
+            assert_eq!(all.len() as u64, done, "a query after a call");
+        }
+        world.rest(ms(round));
+    }
+    assert_eq!(world.all(&second, "one"), (1..=done).collect::<Vec<_>>());
+    for node in [&first, &second, &sender] {
+        world.stop(node);
+    }
+}
+
+#[test]
+fn a_chained_turn_with_messages_from_memory_must_conflict_with_the_whole_mailbox() {
+    holds_only_without(Bug::ChainedWithoutMailboxConflict, 6, within_a_moment);
+}
+
+#[test]
+fn a_query_must_read_at_a_version_that_was_obtained_after_it_came() {
+    holds_only_without(Bug::QueryFromPrefetch, 6, within_a_moment);
+}
+
 /// Several clients at once, so that commits of different instances and nodes share versions.
 fn at_once(seed: u64) {
-    let world = World::with_batches(seed);
+    let world = World::with_batches(seed, ms(20));
     let (first, second) = (world.serve("first"), world.serve("second"));
     let mut ends = Vec::new();
     for n in 0..60 {

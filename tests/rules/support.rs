@@ -265,10 +265,11 @@ impl World {
         Self::on(sim, cluster, seed)
     }
 
-    /// A run on a store whose commits share versions, and whose read versions cost something.
-    pub(crate) fn with_batches(seed: u64) -> Self {
+    /// A run on a store whose commits share versions, and whose read versions cost something. A batch
+    /// of commits gathers for up to so long.
+    pub(crate) fn with_batches(seed: u64, longest: Duration) -> Self {
         let sim = Sim::new(seed).with_time_limit(secs(4 * 3_600));
-        let cluster: Arc<dyn Store> = Arc::new(MemoryStore::with_batches(sim.env(), ms(20)));
+        let cluster: Arc<dyn Store> = Arc::new(MemoryStore::with_batches(sim.env(), longest));
         Self::on(sim, cluster, seed)
     }
 

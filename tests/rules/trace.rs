@@ -69,10 +69,13 @@ fn a_trace_goes_from_the_push_through_casts_and_effects_to_the_dead_letter() {
     let text = parent(1).to_string();
     let traced = format!("attempt 1 {text}");
     for id in ["from the handler", "from the effect"] {
-        assert_eq!(world.notes.of(&format!("{id} relay 1 ")), [traced.clone()]);
+        assert_eq!(
+            world.notes.of(&format!("{id} relay 1 ")),
+            std::slice::from_ref(&traced)
+        );
         assert_eq!(
             world.notes.of(&format!("to, {id} put 1 ")),
-            [traced.clone()]
+            std::slice::from_ref(&traced)
         );
     }
     let ran = format!("ran 4 attempt 1 by server {text}");

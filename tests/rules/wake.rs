@@ -197,3 +197,38 @@ fn scans_wait_for_room(seed: u64) {
 fn a_node_scans_only_while_it_has_room() {
     holds_only_without(Bug::ScanWithoutRoom, 2, scans_wait_for_room);
 }
+
+/// A push comes at any moment of a turn that leaves nothing else behind, and the server hears of it only
+/// when that turn is over: then the mark is all that there is to be found.
+fn no_push_is_passed_over(seed: u64) {
+    let world = World::new(seed);
+    let (server, sender) = (world.serve("server"), world.sender("sender"));
+    server.store.set_faults(Faults {
+        delay: 0.7,
+        delay_by: ms(9),
+        late_watch: 1.0,
+        watch_delay_by: ms(30),
+        ..Faults::none()
+    });
+    for round in 0..40 {
+        for n in 0..2 {
+            let put = Put { n: round * 2 + n };
+            world.run(sender.desk("one").cast(put)).unwrap();
+            world.rest(ms(round));
+        }
+        // Longer than a poll waits: it finds a mark, but nothing finds a message without one.
+        world.rest(secs(20));
+        let handled = world.notes.of("effect ").len() as u64;
+        assert_eq!(handled, (round + 1) * 2);
+    }
+    let findings = world.run(world.admin().doctor(None)).unwrap().items;
+    assert!(findings.is_empty(), "{findings:?}");
+    server.store.set_faults(Faults::none());
+    world.stop(&server);
+    world.stop(&sender);
+}
+
+#[test]
+fn a_mark_goes_only_if_it_is_what_the_turn_read() {
+    holds_only_without(Bug::MarkClearedBlindly, 4, no_push_is_passed_over);
+}

@@ -278,8 +278,7 @@ impl<'a> Verdict<'a> {
 
     /// How often an operation may have been tried in vain for no fault of its own.
     fn excuses(&self, operation: &Operation) -> u32 {
-        self.world
-            .excuses(operation.begin_at, operation.is_locked)
+        self.world.excuses(operation.begin_at, operation.is_locked)
     }
 
     /// No message is tried again that has no fault of its own, but for what happened to processes

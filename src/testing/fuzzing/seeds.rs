@@ -216,7 +216,7 @@ pub(super) fn import_lines() -> Vec<Vec<u8>> {
         r#"{"kind_paused":{"kind":"other","pause":{"since_ms":1,"reason":"why"}}}"#,
         r#"{"instance":{"kind":"kind","id":"id","created_ms":1,"schema":1}}"#,
         r#"{"paused":{"pause":{"since_ms":1,"reason":"why"}}}"#,
-        r#"{"leaf":{"path":{"$bytes":""},"bytes":{"$bytes":"wQE="}}}"#,
+        r#"{"leaf":{"path":{"$bytes":""},"bytes":{"$bytes":"wXM="}}}"#,
         r#"{"leaf":{"path":{"$bytes":"Am5hbWUA"},"bytes":{"$bytes":"pG5hbWU="}}}"#,
         &format!(r#"{{"message":{{"lane":"ordinary","message":{message}}}}}"#),
         &format!(r#"{{"dead":{letter}}}"#),
@@ -256,8 +256,8 @@ pub(super) fn rows() -> Vec<Vec<u8>> {
         (17, record(&heartbeat())),
         (18, chunk(record(&Answer::Killed))),
         (20, vec![1; 19]),
-        (21, vec![0xc1, 1]),
-        (22, vec![0xa1, b'n']),
+        (21, chunk(vec![0xc1, b's'])),
+        (22, chunk(vec![0xa1, b'n'])),
     ];
     let mut all = Vec::new();
     for (slot, value) in &values {
