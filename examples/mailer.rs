@@ -3,8 +3,10 @@
 //! You will see a first process take the lock, write a mail into `mailer.outbox`, and stall before
 //! it can say so; it is killed with signal 9. A second process sees the lock stand still for its
 //! lease, a second here, takes over, and sends the mail again. The outbox has the mail twice, under
-//! the same key, by which a mail server would drop the second; the state counts it once. The program
-//! fails if it does not come out like that.
+//! the same key, by which a mail server would drop the second; the state counts it once. Each line also
+//! has the lock's fencing token, which grew: had the first process only stood still, a server that keeps
+//! the largest token would refuse what it sends late. The program fails if it does not come out like
+//! that.
 //!
 //!     cargo run --example mailer
 //!     cargo run --example mailer -- --store fdb:        (with the feature `fdb`)
@@ -111,8 +113,11 @@ impl Locked<SendMail> for Mailer {
             .stamp()
             .ok_or_else(|| Failure::reject("call from another node"))?;
         let mut outbox = OpenOptions::new().create(true).append(true).open(OUTBOX)?;
+        // Larger with each taking of the lock: by it the other side tells who holds the lock now from
+        // who has lost it and does not know.
+        let token = cx.fencing_token();
         let line = format!(
-            "{key} to {} by {}, attempt {}\n",
+            "{key} to {} by {}, attempt {}, token {token}\n",
             mail.to,
             self.name,
             cx.attempt()
@@ -185,6 +190,11 @@ async fn supervise(url: &str) -> Result<(), Box<dyn Error>> {
     keys.dedup();
     if (lines.len(), keys.len(), sent, counted, attempt) != (2, 1, 1, 1, 2) {
         return Err("the mail should be out twice, under one key, and counted once".into());
+    }
+    let tokens = lines.iter().filter_map(|line| line.split(' ').next_back());
+    let tokens: Result<Vec<u128>, _> = tokens.map(str::parse).collect();
+    if !tokens?.is_sorted_by(|first, second| first < second) {
+        return Err("the fencing token should grow with each taking of the lock".into());
     }
     Ok(())
 }

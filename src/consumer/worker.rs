@@ -55,6 +55,8 @@ pub(super) struct Worker {
     claim: Option<Reservation>,
     /// The reads of the next turn.
     ahead: Option<Ahead>,
+    /// How long the last attempt of the last turn was in handlers.
+    in_handlers: Duration,
 }
 
 impl Consumer {
@@ -73,6 +75,7 @@ impl Consumer {
             lane: None,
             claim: None,
             ahead: None,
+            in_handlers: Duration::ZERO,
         };
         self.workers.fetch_add(1, Ordering::SeqCst);
         self.env.spawn(Box::pin(worker.guarded(memory)));
@@ -258,6 +261,7 @@ impl Worker {
             window: self.window(memory),
             chained: first.is_some(),
             ahead: Mutex::new(ahead),
+            in_handlers: Mutex::default(),
         };
         let span = tracing::debug_span!(
             "abide.turn",
@@ -282,6 +286,10 @@ impl Worker {
             let took = consumer.env.now().saturating_sub(began);
             super::metrics::turn(self.instance.kind(), turn, commit.is_some(), took);
         }
+        self.in_handlers = scene
+            .in_handlers
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         memory.cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.claim = reservation
             .into_inner()
@@ -333,6 +341,7 @@ impl Worker {
             },
             chained: false,
             ahead: Mutex::default(),
+            in_handlers: Mutex::default(),
         };
         let mut lane = session.lane();
         let ended = lane
@@ -541,7 +550,11 @@ impl Worker {
                     let blame = alone.then(|| store.to_string());
                     (taken.inline, retry(memory, blame))
                 }
-                // Each attempt took longer than a transaction lives.
+                // Each attempt took longer than a transaction lives. If that was not its handlers' time,
+                // it was the store's, which hung say, and is nobody's fault.
+                StoreErrorKind::TooOld if alone && self.in_handlers < SLOW => {
+                    (taken.inline, away())
+                }
                 StoreErrorKind::TooOld => {
                     let blame = alone.then(|| "it takes longer than a transaction lives".into());
                     (taken.inline, retry(memory, blame))
@@ -586,6 +599,9 @@ impl Worker {
 
 /// How long a worker stays that has nothing to do: longer than a caller takes to call again.
 const LINGER: Duration = Duration::from_millis(2);
+
+/// How long handlers must have taken to be why a transaction became too old: nearly half its life.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// How long the end of a worker's claims is tried.
 const LET_GO_TIME: Duration = Duration::from_secs(5);

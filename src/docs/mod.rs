@@ -6,6 +6,9 @@ pub mod architecture {}
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
 
+#[doc = include_str!("rules.md")]
+pub mod rules {}
+
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 

@@ -17,7 +17,7 @@ on_each_store!(
 async fn dropping_a_call_cancels_only_the_waiting(world: World) {
     let (node, producer) = (world.serving(&Probe::new()).await, world.producer().await);
     for (round, from) in [&node, &producer].into_iter().enumerate() {
-        let busy = tokio::spawn(from.actor("till").call(Sleep { ms: 200 }));
+        let busy = tokio::spawn(from.actor("till").call(Sleep { ms: 800 }));
         pause(ms(50)).await;
         for _ in 0..5 {
             let call = from.actor("till").call(Add { n: 1 });
@@ -39,7 +39,7 @@ async fn a_call_that_timed_out_may_still_apply_and_others_get_their_own_replies(
     for from in [&node, &producer] {
         let till = from.actor("till");
         let before = from.sum("till").await;
-        let busy = tokio::spawn(till.call(Sleep { ms: 300 }));
+        let busy = tokio::spawn(till.call(Sleep { ms: 800 }));
         pause(ms(50)).await;
         let late = till.clone().timeout(ms(50)).call(Add { n: 1 }).await;
         assert_eq!(late.unwrap_err().kind(), CallErrorKind::TimedOut);

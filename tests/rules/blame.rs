@@ -1,8 +1,9 @@
 //! What is not a message's fault never counts as an attempt.
 
-use crate::support::{Fail, Put, Stranger, World, holds_only_without, instance, secs};
+use crate::support::{Fail, Put, Stranger, World, holds_only_without, instance, ms, secs};
 use abide::durable::keys::Keys;
 use abide::testing::Bug;
+use abide::testing::faults::Faults;
 
 /// Messages wait on a node that cannot handle them for the sake of the state, or of their name, longer
 /// than all attempts would take; then they are handled, for the first time.
@@ -79,4 +80,45 @@ fn a_failure_counts_against_the_message_that_failed() {
         world.stop(&server);
         world.stop(&sender);
     });
+}
+
+/// A process claims the heads of both mailboxes, counts a failure of the urgent one, and is stopped at
+/// some moment of that, in good order.
+fn stopped_in_the_middle(seed: u64) {
+    let world = World::new(seed);
+    let sender = world.sender("sender");
+    let urgent = Fail { n: 1, times: 9 };
+    world
+        .run(sender.desk("one").priority().cast(urgent))
+        .unwrap();
+    world.run(sender.desk("one").cast(Put { n: 2 })).unwrap();
+    let stopped = world.serve("stopped");
+    stopped.store.set_faults(Faults {
+        delay: 1.0,
+        delay_by: ms(20),
+        ..Faults::none()
+    });
+    // From the first claim to the last turn.
+    world.rest(ms(seed * 4));
+    world.stop(&stopped);
+    let next = world.serve("next");
+    world.rest(secs(60));
+    assert_eq!(world.all(&next, "one"), [2]);
+    for put in world.notes.of("one put ") {
+        assert!(put.ends_with(" attempt 1"), "{put}");
+    }
+    assert_eq!(world.notes.of("dead "), ["Fail 3"]);
+    let failed = world.notes.of("one fail 1 attempt ");
+    for attempt in ["1", "2", "3"] {
+        assert!(failed.iter().any(|one| one == attempt), "{failed:?}");
+    }
+    world.stop(&next);
+    world.stop(&sender);
+}
+
+#[test]
+fn a_process_that_stops_ends_its_claims_also_those_that_its_last_turn_was_not_about() {
+    for seed in 0..100 {
+        stopped_in_the_middle(seed);
+    }
 }

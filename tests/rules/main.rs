@@ -2,7 +2,7 @@
 //! time.
 //!
 //! A test of a rule shows that it holds, and where it can, that it would fail without: the mistake
-//! that breaks the rule is planted, and the same scenario has to find it.
+//! that breaks the rule is planted, and the same scenario has to find it. `docs::rules` lists them.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@
 
 mod blame;
 mod commits;
+mod listed;
 mod locks;
 mod order;
 mod outage;

@@ -1,9 +1,9 @@
 //! The store goes away for two minutes, for everybody: twice as long as it takes until a session is
 //! swept, four times as long as a lease.
 
-use crate::support::{Process, Put, Work, World, holds_only_without, instance, secs};
+use crate::support::{Process, Put, Work, World, holds_only_without, instance, ms, secs};
 use abide::testing::Bug;
-use abide::testing::faults::Outage;
+use abide::testing::faults::{Faults, Outage};
 
 const AWAY: std::time::Duration = secs(120);
 
@@ -110,6 +110,46 @@ fn a_store_that_hangs_for_two_minutes_loses_nobody() {
 fn a_store_that_is_locked_for_two_minutes_loses_nobody() {
     for seed in 0..5 {
         loses_nobody(seed, Way::IsLocked);
+    }
+}
+
+/// Whenever a process has come so far as to try a message, the store hangs for longer than a turn is
+/// tried. Calls past the mailbox and a message in it, which is alone there.
+#[test]
+fn a_store_that_hangs_again_and_again_blames_no_message() {
+    for seed in 0..3 {
+        let world = World::new(seed);
+        let (server, sender) = (world.serve("server"), world.sender("sender"));
+        server.store.set_faults(Faults {
+            delay: 1.0,
+            delay_by: ms(400),
+            ..Faults::none()
+        });
+        world
+            .run(sender.desk("mailbox").cast(Put { n: 1 }))
+            .unwrap();
+        let inline = world.spawn(server.desk("inline").call(Put { n: 2 }));
+        for _ in 0..12 {
+            world.rest(ms(150));
+            for process in [&server, &sender] {
+                set_away(process, Some(Way::Hangs));
+            }
+            world.rest(secs(40));
+            for process in [&server, &sender] {
+                set_away(process, None);
+            }
+        }
+        world.rest(secs(60));
+        inline.take().expect("it has ended").unwrap();
+        for id in ["mailbox", "inline"] {
+            let puts = world.notes.of(&format!("{id} put "));
+            assert!(!puts.is_empty());
+            for put in puts {
+                assert!(put.ends_with(" attempt 1"), "{id}: {put}");
+            }
+        }
+        world.stop(&server);
+        world.stop(&sender);
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Scene<'a> {
     pub(super) ahead: Mutex<Option<Reads>>,
     /// Whether there were any.
     pub(super) chained: bool,
+    /// How long the last attempt was in handlers.
+    pub(super) in_handlers: Mutex<Duration>,
 }
 
 /// What the worker does next.
@@ -212,6 +214,7 @@ pub(super) async fn turn(
     tx: Tx,
     attempt: u32,
 ) -> Result<Work<Turn>, SessionError> {
+    scene.was_in_handlers(Duration::ZERO);
     let ahead = scene
         .ahead
         .lock()
@@ -328,6 +331,13 @@ impl Scene<'_> {
             *reservation = self.claims.reserve(sole);
         }
         reservation.is_some()
+    }
+
+    fn was_in_handlers(&self, time: Duration) {
+        *self
+            .in_handlers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = time;
     }
 
     fn wall_ms(&self) -> u64 {

@@ -109,7 +109,9 @@ impl Scene<'_> {
         let run = self.run(view, &todo, &base);
         let mut applied = None;
         self.kind.run(self.env, &mut || {
+            let began = self.env.now();
             applied = Some(apply(&run, state.take(), &jobs.jobs));
+            self.was_in_handlers(self.env.now().saturating_sub(began));
         });
         match applied {
             Some(Ok((batch, Ok(stored)))) => super::stage::Stage {
