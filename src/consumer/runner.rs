@@ -102,16 +102,24 @@ impl LockedRun {
             self.outcome(&under, leaves, here).instrument(span).await
         };
         let stopped = select(fenced, self.consumer.stopped_signal());
-        let result = match select(Box::pin(run), stopped).await {
-            Either::Left((result, _)) => result,
+        let ended = match select(Box::pin(run), stopped).await {
+            Either::Left((result, _)) => Ok(result),
+            // What the run holds goes before the lock does: the next one may begin at once.
+            Either::Right((stopped, run)) => {
+                drop(run);
+                Err(stopped)
+            }
+        };
+        let result = match ended {
+            Ok(result) => result,
             // Fenced, or the process stops: either way the result would not count.
-            Either::Right((Either::Left(_), _)) => {
+            Err(Either::Left(_)) => {
                 tracing::warn!(instance = %self.instance, "the lock was lost to another process");
                 self.kind.slots().forget_lock(&self.instance, self.token);
                 self.consumer.look_now(&self.instance);
                 return;
             }
-            Either::Right((Either::Right(_), _)) => {
+            Err(Either::Right(_)) => {
                 self.give_up().await;
                 return;
             }

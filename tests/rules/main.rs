@@ -19,6 +19,7 @@ mod locks;
 mod order;
 mod outage;
 mod restored;
+mod stops;
 mod support;
 mod swap;
 mod trace;

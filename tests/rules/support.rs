@@ -40,6 +40,12 @@ impl Notes {
         self.0.lock().unwrap().push(what.into());
     }
 
+    /// Where the first note that begins so stands among all of them.
+    pub(crate) fn place(&self, beginning: &str) -> Option<usize> {
+        let notes = self.0.lock().unwrap();
+        notes.iter().position(|note| note.starts_with(beginning))
+    }
+
     /// The notes that begin so, without their beginning.
     pub(crate) fn of(&self, beginning: &str) -> Vec<String> {
         let notes = self.0.lock().unwrap();
@@ -213,6 +219,10 @@ impl<const N: u32> Locked<Work> for Desk<N> {
             self.process,
             trace.unwrap_or_default()
         ));
+        let _held = Held {
+            notes: self.notes.clone(),
+            what: format!("{} by {}", work.n, self.process),
+        };
         if attempt <= work.fails {
             return Err(Failure::fail("as planned"));
         }
@@ -228,6 +238,18 @@ impl<const N: u32> Locked<Work> for Desk<N> {
         _: &mut Context<'_, Self>,
     ) -> Handled {
         append(numbers, work.n)
+    }
+}
+
+/// What a run holds for as long as it lasts; its end is noted.
+struct Held {
+    notes: Notes,
+    what: String,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.notes.note(format!("left {}", self.what));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ledger::{Act, Append, Ledger, Look, Work};
 use crate::notes::{Answer, How, Notes, Operation, is_mortal};
+use crate::rest::ATTEMPTS;
 use crate::settings::{Profile, Settings};
 use crate::world::World;
 use abide::admin::{Admin, Purge, Selection};
@@ -200,11 +201,13 @@ impl Client {
         let rejects = self.below(6) == 0;
         let is_long = self.settings().has_long_outages();
         let millis = match self.below(5) {
-            // Only once: five failures of such work take longer than a run has time to come to rest.
+            // Longer than it takes to be taken for dead.
             0 if is_long && fails == 0 => self.below(250_000),
             0 => self.below(60_000),
             _ => self.below(500),
         };
+        let runs = fails.min(ATTEMPTS - 1) + 1;
+        self.world.ask_for(Duration::from_millis(millis) * runs);
         let op = self.notes().begin(|op| Operation {
             op,
             process: self.process,

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// How many attempts a message has.
-const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 
 /// How long an operation takes at most where nothing holds it up: less than any poll.
 const SOON: Duration = Duration::from_millis(3_500);

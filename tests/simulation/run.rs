@@ -22,8 +22,9 @@ pub(crate) struct Report {
     pub(crate) operations: usize,
 }
 
-/// How long the system may take to come to rest: a dead session is swept after a minute, a lock is
-/// taken over after its lease, and an attempt follows the other by up to half a minute.
+/// How long the system may take to come to rest, beside what runs under locks: a dead session is swept
+/// after a minute, a lock is taken over after its lease, and an attempt follows the other by up to half
+/// a minute.
 const REST: Duration = Duration::from_secs(20 * 60);
 
 /// How late a commit may land that was under way when the faults ended.
@@ -180,7 +181,7 @@ async fn come_to_rest(world: &World, since: Duration) -> bool {
         if wrong.is_empty() {
             return true;
         }
-        if world.env.now() > since + REST {
+        if world.env.now() > since + REST + world.asked_for() {
             for wrong in wrong {
                 world
                     .notes

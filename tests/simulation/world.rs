@@ -61,6 +61,8 @@ pub(crate) struct World {
     harms: Mutex<Vec<Harm>>,
     /// When the last pause ends.
     paused_until: Mutex<Duration>,
+    /// How long the runs under locks last that clients have asked for, one after the other.
+    asked_for: Mutex<Duration>,
 }
 
 impl World {
@@ -85,12 +87,23 @@ impl World {
             is_active: AtomicBool::new(true),
             harms: Mutex::default(),
             paused_until: Mutex::default(),
+            asked_for: Mutex::default(),
             settings,
         })
     }
 
     pub(crate) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::SeqCst)
+    }
+
+    /// A client asks for runs under a lock that last so long together.
+    pub(crate) fn ask_for(&self, runs: Duration) {
+        *self.asked_for.lock().unwrap() += runs;
+    }
+
+    /// How long it takes at most until nobody runs under a lock any more. No process may die meanwhile.
+    pub(crate) fn asked_for(&self) -> Duration {
+        *self.asked_for.lock().unwrap()
     }
 
     /// How many attempts a message that was sent at `since` may have lost for no fault of its own.
