@@ -59,11 +59,7 @@ impl Admin {
         limit: usize,
     ) -> Result<Page<Backlog>, AdminError> {
         let limit = limit.clamp(1, PAGE);
-        let marks = Place {
-            part: MARKS,
-            ..Place::default()
-        };
-        let begin = cursor.map_or(marks, |cursor| cursor.0.clone());
+        let begin = cursor.map_or_else(|| Place::part(MARKS), |cursor| cursor.0.clone());
         let namespace = &self.namespace;
         self.look(|tx| {
             let begin = begin.clone();

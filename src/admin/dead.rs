@@ -79,6 +79,8 @@ pub struct DeadReport {
     pub unreadable: u64,
     /// The first 100 of them.
     pub shown: Vec<DeadLetterView>,
+    /// What stays because it cannot be read: letters, and keys that are no letter's. The first 1,000.
+    pub damaged: Vec<Damage>,
 }
 
 impl Admin {

@@ -8,138 +8,22 @@
 //! Of sessions only those are findings that have no heartbeat and replies all the same; whether one
 //! with a heartbeat lives no single look can tell, and nodes sweep the dead ones.
 
+mod finding;
 mod fix;
 mod instance;
 mod rows;
 
 use super::Admin;
 use super::error::AdminError;
-use super::page::{Cursor, Page, Place};
+use super::page::{Cursor, Page, Place, what_is_wrong};
 use super::walk::{Found, Walk};
-use crate::durable::{directory, ready, state};
-use crate::id::InstanceId;
-use crate::store::{KeyRange, StoreError, StoreErrorKind, Tx};
-use bytes::Bytes;
+use crate::durable::keys::Keys;
+use crate::durable::{Namespace, directory, ready, state};
+use crate::store::{Database, KeyRange, StoreError, StoreErrorKind, Tx};
+pub use finding::{Finding, FindingCode};
 
 /// How many instances, marks or entries one transaction checks.
 const PAGE: usize = 50;
-
-/// What is wrong, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FindingCode {
-    /// A key that abide does not write, or under the number of another shard.
-    ForeignKey,
-    /// A value that cannot be read.
-    UndecodableValue,
-    /// A record that cannot be read, and that can be written anew without losing a message or a
-    /// state: attempts, a directory entry, a ready mark, a wake counter.
-    UndecodableRecord,
-    /// A value of which chunks are missing.
-    IncompleteChunks,
-    /// Chunks without the first of their value.
-    OrphanedChunks,
-    /// A ready mark of an instance that has neither messages nor a lock.
-    MarkOverNothing,
-    /// Messages, or a lock, without a ready mark: no node will look at them.
-    MissingMark,
-    /// The mailbox's length is not the number of its messages.
-    WrongLength,
-    /// The mailbox is so long that its length was not checked.
-    LengthNotChecked,
-    /// A record of attempts at a message that is not at the head.
-    StaleAttempts,
-    /// State leaves without a version: the next turn would begin a new state among them.
-    LeavesWithoutVersion,
-    /// A version without a state's first leaf.
-    VersionWithoutLeaves,
-    /// A state that the directory does not list.
-    StateWithoutEntry,
-    /// A directory entry of an instance that has no state.
-    EntryWithoutState,
-    /// Replies for a session that is gone.
-    RepliesOfAbsentSession,
-    /// An import that has not come to its end.
-    UnfinishedImport,
-}
-
-impl FindingCode {
-    /// The name, as tools show it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ForeignKey => "foreign-key",
-            Self::UndecodableValue => "undecodable-value",
-            Self::UndecodableRecord => "undecodable-record",
-            Self::IncompleteChunks => "incomplete-chunks",
-            Self::OrphanedChunks => "orphaned-chunks",
-            Self::MarkOverNothing => "mark-over-nothing",
-            Self::MissingMark => "missing-mark",
-            Self::WrongLength => "wrong-length",
-            Self::LengthNotChecked => "length-not-checked",
-            Self::StaleAttempts => "stale-attempts",
-            Self::LeavesWithoutVersion => "leaves-without-version",
-            Self::VersionWithoutLeaves => "version-without-leaves",
-            Self::StateWithoutEntry => "state-without-entry",
-            Self::EntryWithoutState => "entry-without-state",
-            Self::RepliesOfAbsentSession => "replies-of-absent-session",
-            Self::UnfinishedImport => "unfinished-import",
-        }
-    }
-
-    /// Whether [`Admin::fix`] mends it without losing anything.
-    #[must_use]
-    pub fn is_fixable(self) -> bool {
-        matches!(
-            self,
-            Self::UndecodableRecord
-                | Self::MarkOverNothing
-                | Self::MissingMark
-                | Self::WrongLength
-                | Self::StaleAttempts
-                | Self::StateWithoutEntry
-                | Self::EntryWithoutState
-                | Self::RepliesOfAbsentSession
-        )
-    }
-}
-
-/// Something that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What is wrong.
-    pub code: FindingCode,
-    /// The key that shows it.
-    pub key: Bytes,
-    /// Whose it is, where that is known.
-    pub instance: Option<InstanceId>,
-    /// What it means, and what to do, in a sentence.
-    pub explanation: String,
-}
-
-impl Finding {
-    fn new(code: FindingCode, key: impl Into<Bytes>, explanation: impl Into<String>) -> Self {
-        Self {
-            code,
-            key: key.into(),
-            instance: None,
-            explanation: explanation.into(),
-        }
-    }
-
-    fn of(self, instance: &InstanceId) -> Self {
-        Self {
-            instance: Some(instance.clone()),
-            ..self
-        }
-    }
-
-    /// Whether [`Admin::fix`] mends it.
-    #[must_use]
-    pub fn is_fixable(&self) -> bool {
-        self.code.is_fixable()
-    }
-}
 
 /// The parts of the check.
 const ROWS: u8 = 0;
@@ -151,11 +35,35 @@ const ENTRIES: u8 = 3;
 type Checked = (Vec<Finding>, Option<Place>);
 
 impl Admin {
+    /// Says why a namespace that is there cannot be [opened](Admin::open), if its own description is
+    /// the reason. None of what that holds can be checked then.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    pub async fn diagnose(
+        database: &Database,
+        namespace: &str,
+    ) -> Result<Option<Finding>, AdminError> {
+        let Err(error) = Namespace::find(database, namespace).await else {
+            return Ok(None);
+        };
+        let code = match error.kind() {
+            StoreErrorKind::Corrupt => FindingCode::UndecodableValue,
+            StoreErrorKind::InvalidStore => FindingCode::OtherLayout,
+            _ => return Err(error.into()),
+        };
+        // The description's key does not depend on the number of shards, which only that tells.
+        let key = Keys::new(Keys::namespace_prefix(namespace), 1).meta();
+        let text = what_is_wrong(&key, &error);
+        Ok(Some(Finding::new(code, key, text)))
+    }
+
     /// Checks the next part of the namespace: begin without a cursor, go on until there is none.
     /// Pages may be empty. What is wrong is in [`Page::items`]; [`Page::damaged`] stays empty.
     ///
-    /// A namespace of a newer layout, or without a readable description, cannot be
-    /// [opened](Admin::open) in the first place.
+    /// A namespace of another layout, or without a readable description, cannot be
+    /// [opened](Admin::open) in the first place: see [`diagnose`](Admin::diagnose).
     ///
     /// # Errors
     ///
@@ -208,10 +116,7 @@ impl Admin {
                 // The check of the rows has named it.
                 Some(Found::Foreign(_)) => {}
                 None => {
-                    let next = Place {
-                        part: MARKS,
-                        ..Place::default()
-                    };
+                    let next = Place::part(MARKS);
                     return Ok((findings, Some(next)));
                 }
             }
@@ -225,10 +130,7 @@ impl Admin {
     async fn check_marks(&self, tx: &Tx, begin: &Place) -> Result<Checked, StoreError> {
         let keys = self.namespace.keys();
         if begin.shard >= keys.shards() {
-            let next = Place {
-                part: ENTRIES,
-                ..Place::default()
-            };
+            let next = Place::part(ENTRIES);
             return Ok((Vec::new(), Some(next)));
         }
         let range = begin.rest_of(keys.ready_of(begin.shard));

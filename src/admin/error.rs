@@ -25,7 +25,7 @@ pub enum AdminErrorKind {
     Unavailable,
     /// Whether the last step landed cannot be found out. Look before doing it again.
     OutcomeUnknown,
-    /// The store failed in a way that a retry does not mend.
+    /// The store failed in a way that a retry does not mend, or is of another version of this crate.
     Failed,
 }
 
@@ -45,6 +45,8 @@ impl fmt::Display for AdminErrorKind {
 
 /// An error of an operation: a [kind](AdminErrorKind) to act on, a sentence for people, and the
 /// error behind it as the [source](StdError::source).
+///
+/// One that stands for an error of the store says what that says, and has its source.
 ///
 /// Cloning is cheap; the source is shared.
 #[derive(Debug, Clone)]
@@ -104,9 +106,10 @@ impl AdminError {
 
 impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.message {
-            Some(message) => write!(f, "{}: {message}", self.kind),
-            None => self.kind.fmt(f),
+        match (&self.message, &self.source) {
+            (Some(message), _) => write!(f, "{}: {message}", self.kind),
+            (None, Some(Source::Store(error))) => error.fmt(f),
+            (None, _) => self.kind.fmt(f),
         }
     }
 }
@@ -114,7 +117,7 @@ impl fmt::Display for AdminError {
 impl StdError for AdminError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self.source.as_ref()? {
-            Source::Store(error) => Some(error),
+            Source::Store(error) => error.source(),
             Source::Session(error) => Some(error),
             Source::Other(error) => Some(error.as_ref()),
         }
@@ -130,7 +133,7 @@ impl From<StoreError> for AdminError {
             | StoreErrorKind::Locked => AdminErrorKind::Unavailable,
             StoreErrorKind::MaybeCommitted => AdminErrorKind::OutcomeUnknown,
             StoreErrorKind::Corrupt => AdminErrorKind::Corrupt,
-            StoreErrorKind::InvalidCall | StoreErrorKind::InvalidStore => AdminErrorKind::Invalid,
+            StoreErrorKind::InvalidCall => AdminErrorKind::Invalid,
             _ => AdminErrorKind::Failed,
         };
         Self {

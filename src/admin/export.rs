@@ -4,7 +4,7 @@
 //! some megabytes. A larger one takes several, each of which looks whether the instance went on
 //! meanwhile; if it did, the export ends with an error that says so: pause what is large. The state
 //! is read whole, as its server does; the rest in pages.
-
+//!
 //! An export that was interrupted goes on behind the last instance that is whole in what it has
 //! written: instances follow each other in the order of their keys.
 

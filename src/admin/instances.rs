@@ -123,7 +123,8 @@ impl InstanceSummary {
     pub fn is_stuck(&self, now_ms: u64, older_than: Duration) -> bool {
         let lanes = [&self.priority, &self.ordinary];
         let has_messages = lanes.iter().any(|lane| lane.oldest.is_some());
-        if !has_messages && self.lock.is_none() {
+        // What cannot be read may be a lock, or stand before the messages.
+        if !has_messages && self.lock.is_none() && self.damaged.is_empty() {
             return false;
         }
         let hindered = |lane: &&LaneSummary| {
@@ -164,10 +165,7 @@ impl Admin {
         let begin = match (cursor, filter.stuck) {
             (Some(cursor), _) => cursor.0.clone(),
             (None, None) => Place::default(),
-            (None, Some(_)) => Place {
-                part: MARKS,
-                ..Place::default()
-            },
+            (None, Some(_)) => Place::part(MARKS),
         };
         let namespace = &self.namespace;
         let mut page = self

@@ -2,18 +2,16 @@
 
 use super::Admin;
 use super::error::AdminError;
+use super::foreign::read_messages;
 use super::page::{Cursor, Damage, Page, Place};
 use super::views::MessageView;
-use crate::durable::keys::{InstanceKeys, Lane};
-use crate::durable::queue::{self, Head, Queued};
+use crate::durable::keys::Lane;
+use crate::durable::queue::Queued;
 use crate::id::InstanceId;
-use crate::store::{KeyRange, Stamp, StoreError, StoreErrorKind, Tx, after};
+use crate::store::Stamp;
 
 /// How many bytes of messages a page holds, but for a single message that is larger.
 const PAGE_BYTES: usize = 1_000_000;
-
-/// How many keys that are no message's one read passes over.
-const MAX_FOREIGN: usize = 100;
 
 /// A message that stands in a mailbox.
 #[derive(Debug, Clone)]
@@ -80,39 +78,5 @@ impl Admin {
                 })
             }),
         })
-    }
-}
-
-/// Reads messages as [`queue::read_from`] does, but passes over keys that are no message's.
-pub(super) async fn read_messages(
-    tx: &Tx,
-    keys: &InstanceKeys,
-    lane: Lane,
-    mut range: KeyRange,
-    rows: usize,
-    bytes: usize,
-) -> Result<(Head, Vec<Damage>), StoreError> {
-    let mut damaged = Vec::new();
-    loop {
-        let read = queue::read_from(tx, keys, lane, range.clone(), rows, bytes);
-        let error = match read.await {
-            Ok(head) => return Ok((head, damaged)),
-            Err(error) if error.kind() == StoreErrorKind::Corrupt => error,
-            Err(error) => return Err(error),
-        };
-        let first = tx.get_range(range.read().limit(1).snapshot()).await?;
-        let Some(first) = first.into_iter().next() else {
-            return Err(error);
-        };
-        range.begin = after(&first.key);
-        damaged.push(Damage::new(first.key, &error));
-        if damaged.len() >= MAX_FOREIGN {
-            let head = Head {
-                messages: Vec::new(),
-                more: true,
-                rest: range,
-            };
-            return Ok((head, damaged));
-        }
     }
 }

@@ -57,6 +57,7 @@ mod doctor;
 mod edit;
 mod error;
 mod export;
+mod foreign;
 mod import;
 mod instances;
 mod lock;
@@ -221,6 +222,28 @@ impl Admin {
         let database = self.namespace.database();
         let looked = database.run(|attempt| body(Arc::clone(attempt.tx())));
         Ok(looked.await?.value)
+    }
+
+    /// As [`change`](Self::change); but a dry run, whose body only looks, opens no session for it.
+    async fn change_or_plan<T, F, Fut>(&self, dry_run: bool, mut body: F) -> Result<T, AdminError>
+    where
+        F: FnMut(Tx) -> Fut + Send,
+        Fut: Future<Output = Result<Work<T>, AdminError>> + Send,
+        T: Send,
+    {
+        if !dry_run {
+            return self.change(body).await;
+        }
+        let planned = self.look(|tx| {
+            let work = body(tx);
+            async move {
+                match work.await {
+                    Ok(Work::Look(value) | Work::Write(value)) => Ok(Ok(value)),
+                    Err(error) => error.into_store().map_or_else(|of| Ok(Err(of)), Err),
+                }
+            }
+        });
+        planned.await?
     }
 
     /// Makes one change, exactly once. A body that refuses, or that only looked, has written nothing.

@@ -6,6 +6,7 @@ use crate::id::InstanceId;
 use crate::store::{KeyRange, StoreError, StoreErrorKind};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
@@ -38,11 +39,25 @@ impl Damage {
     }
 
     pub(super) fn new(key: Bytes, error: &StoreError) -> Self {
-        Self {
-            key,
-            what: error.to_string(),
-        }
+        let what = what_is_wrong(&key, error);
+        Self { key, what }
     }
+}
+
+/// What an error says of a key, without the key, and why.
+pub(super) fn what_is_wrong(key: &[u8], error: &StoreError) -> String {
+    let named = format!("key \"{}\": ", key.escape_ascii());
+    let text = error.context().unwrap_or_default();
+    let mut what = match text.strip_prefix(&named).unwrap_or(text) {
+        "" => error.kind().to_string(),
+        text => text.to_owned(),
+    };
+    let mut cause = error.source();
+    while let Some(of) = cause {
+        what += &format!(": {of}");
+        cause = of.source();
+    }
+    what
 }
 
 impl fmt::Display for Damage {
@@ -82,6 +97,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The beginning of a part.
+    pub(super) fn part(part: u8) -> Self {
+        Self {
+            part,
+            ..Self::default()
+        }
+    }
+
     /// The rest of a range from here on. A cursor comes from outside, so it may point anywhere.
     pub(super) fn rest_of(&self, range: KeyRange) -> KeyRange {
         let begin = Bytes::copy_from_slice(&self.key);

@@ -113,33 +113,35 @@ impl Admin {
         .await
     }
 
-    /// Looks at all sessions twice, this time apart, and says which processes live.
+    /// Looks at all sessions twice, this time apart, and says which processes live; and what cannot
+    /// be read among them.
     ///
     /// # Errors
     ///
     /// Whatever the store answers.
-    pub async fn nodes(&self, apart: Duration) -> Result<Vec<NodeView>, AdminError> {
-        let before = self.all_sessions().await?;
+    pub async fn nodes(&self, apart: Duration) -> Result<(Vec<NodeView>, Vec<Damage>), AdminError> {
+        let (before, _) = self.all_sessions().await?;
         self.namespace.database().env().sleep(apart).await;
-        let now = self.all_sessions().await?;
+        let (now, damaged) = self.all_sessions().await?;
         let nodes = now.into_iter().map(|session| {
             let earlier = before.iter().find(|of| of.session == session.session);
             let beat = session.nonce.is_some()
                 && earlier.is_none_or(|earlier| earlier.nonce != session.nonce);
             NodeView { session, beat }
         });
-        Ok(nodes.collect())
+        Ok((nodes.collect(), damaged))
     }
 
-    async fn all_sessions(&self) -> Result<Vec<SessionView>, AdminError> {
-        let mut sessions = Vec::new();
+    async fn all_sessions(&self) -> Result<(Vec<SessionView>, Vec<Damage>), AdminError> {
+        let (mut sessions, mut damaged) = (Vec::new(), Vec::new());
         let mut cursor = None;
         loop {
             let page = self.sessions(cursor.as_ref(), PAGE).await?;
             sessions.extend(page.items);
+            damaged.extend(page.damaged);
             cursor = page.next;
             if cursor.is_none() {
-                return Ok(sessions);
+                return Ok((sessions, damaged));
             }
         }
     }

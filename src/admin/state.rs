@@ -167,7 +167,7 @@ impl Admin {
     ) -> Result<Edited, AdminError> {
         let namespace = &self.namespace;
         let keys = namespace.keys().instance(instance);
-        self.change(|tx| {
+        self.change_or_plan(options.dry_run, |tx| {
             let keys = keys.clone();
             async move {
                 // The leaves are covered by the version, which is read serializably.

@@ -276,9 +276,9 @@ fn decode(value: &[u8]) -> Result<Meta, StoreError> {
 /// Says which namespace an error that is about its content is about.
 fn name_namespace(error: StoreError, name: &str) -> StoreError {
     match error.kind() {
-        StoreErrorKind::Corrupt | StoreErrorKind::InvalidStore => StoreError::new(error.kind())
-            .with_context(format!("the namespace `{name}`"))
-            .with_source(error),
+        StoreErrorKind::Corrupt | StoreErrorKind::InvalidStore => {
+            error.about(&format!("the namespace `{name}`"))
+        }
         _ => error,
     }
 }

@@ -20,7 +20,7 @@ use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::store::{
     Isolation, KeyRange, KeyValue, MAX_TRANSACTION_BYTES, Stamp, StoreError, StoreErrorKind,
-    TransactionExt, Tx,
+    TransactionExt, Tx, after,
 };
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -237,11 +237,12 @@ pub(crate) fn since(
     KeyRange::new(begin, instance.mailbox(lane).end)
 }
 
-/// Looks for the message with this stamp, without a conflict, whatever incarnation it is of.
+/// Looks for the message with this stamp, without a conflict, whatever incarnation it is of. Keys
+/// that are no message's are passed over.
 ///
 /// # Errors
 ///
-/// As [`read_head`].
+/// Those of the store.
 pub(crate) fn find(
     tx: &Tx,
     instance: &InstanceKeys,
@@ -257,7 +258,10 @@ pub(crate) fn find(
             let Some(first) = first.first() else {
                 return Ok(None);
             };
-            let (incarnation, _, _) = locate(&instance.mailbox(lane), &first.key)?;
+            let Ok((incarnation, _, _)) = locate(&instance.mailbox(lane), &first.key) else {
+                rest.begin = after(&first.key);
+                continue;
+            };
             let span = instance.message_chunks(lane, incarnation, stamp);
             let one = read_from(&tx, &instance, lane, span, 1, 0).await?;
             if let Some(found) = one.messages.into_iter().next() {

@@ -111,6 +111,20 @@ impl StoreError {
         self
     }
 
+    /// The sentence, without the kind.
+    pub(crate) fn context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
+    /// Says what the error is about, before the sentence that is there.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.context = Some(match self.context.take() {
+            Some(context) => format!("{what}: {context}").into(),
+            None => what.into(),
+        });
+        self
+    }
+
     /// What the caller can act on.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {

@@ -314,7 +314,8 @@ fn sessions_and_nodes_show_who_lives_and_serves_what() {
     let world = World::new(7);
     let node = world.serve("a", true, Poison::DeadLetter);
     let _sender = world.sender();
-    let nodes = world.run(async { world.admin.nodes(secs(20)).await.unwrap() });
+    let (nodes, damaged) = world.run(async { world.admin.nodes(secs(20)).await.unwrap() });
+    assert_eq!(damaged, []);
     assert_eq!(nodes.len(), 2);
     assert!(nodes.iter().all(|node| node.beat));
     assert_eq!(

@@ -12,6 +12,9 @@ use crate::store::{CommitStamp, Stamp, StoreErrorKind, Version};
 /// How many letters one transaction retries or deletes.
 const BATCH: usize = 200;
 
+/// How much damage a report names.
+const MAX_DAMAGED: usize = 1_000;
+
 /// What to do with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -34,6 +37,8 @@ impl Admin {
         let mut cursor = None;
         loop {
             let page = self.dead_letters(filter, cursor.as_ref(), BATCH).await?;
+            let room = MAX_DAMAGED.saturating_sub(report.damaged.len());
+            report.damaged.extend(page.damaged.into_iter().take(room));
             let due: Vec<DeadLetterView> = page
                 .items
                 .into_iter()
@@ -61,6 +66,10 @@ impl Admin {
         let retried = |view: &&DeadLetterView| fate == Fate::Delete || view.letter.is_ok();
         let chosen: Vec<&DeadLetterView> = group.iter().filter(retried).collect();
         report.unreadable += u64::try_from(group.len() - chosen.len()).unwrap_or(u64::MAX);
+        let stay = group.iter().filter(|view| !retried(view));
+        let room = MAX_DAMAGED.saturating_sub(report.damaged.len());
+        let stay = stay.filter_map(|view| view.letter.as_ref().err());
+        report.damaged.extend(stay.take(room).cloned());
         let Some(instance) = chosen.first().map(|view| &view.instance) else {
             return Ok(());
         };

@@ -2,11 +2,11 @@
 
 use super::{DeadFilter, DeadLetterView};
 use crate::admin::Admin;
+use crate::admin::foreign::read_letters;
 use crate::admin::page::{Cursor, Damage, Page, Place};
 use crate::admin::walk::{Found, Walk};
-use crate::durable::dead;
 use crate::id::InstanceId;
-use crate::store::{KeyRange, StoreError, StoreErrorKind, Tx, after};
+use crate::store::{KeyRange, StoreError, Tx, after};
 
 /// How many instances one transaction looks at for their letters.
 const STEPS: usize = 200;
@@ -91,21 +91,9 @@ impl Admin {
             if let Some((instance, range)) = listing.current.take() {
                 let keys = namespace.keys().instance(&instance);
                 let rows = limit - page.items.len();
-                let read = dead::list(tx, namespace, &keys, range.clone(), rows, bytes);
-                let letters = match read.await {
-                    Ok(letters) => letters,
-                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                        let first = tx.get_range(range.read().limit(1).snapshot()).await?;
-                        let Some(first) = first.into_iter().next() else {
-                            return Err(error);
-                        };
-                        let rest = KeyRange::new(after(&first.key), range.end);
-                        page.damaged.push(Damage::new(first.key, &error));
-                        listing.current = Some((instance, rest));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+                let read = read_letters(tx, namespace, &keys, range, rows, bytes);
+                let (letters, foreign) = read.await?;
+                page.damaged.extend(foreign);
                 let views = letters.letters.into_iter().map(|(stamp, letter)| {
                     let key = keys.dead_letter(stamp, 0);
                     DeadLetterView {

@@ -1,6 +1,7 @@
 //! The parts of one instance, compared at one moment.
 
 use super::{Finding, FindingCode};
+use crate::admin::page::what_is_wrong;
 use crate::codec::Path;
 use crate::durable::attempts::Attempts;
 use crate::durable::keys::{InstanceKeys, Key, Lane, Part};
@@ -66,7 +67,7 @@ pub(super) async fn check(
             );
             if let Err(error) = length {
                 let code = FindingCode::UndecodableValue;
-                add(code, keys.length(), error.to_string());
+                add(code, keys.length(), what_is_wrong(&keys.length(), &error));
             }
         }
     }
@@ -76,7 +77,7 @@ pub(super) async fn check(
         add(
             FindingCode::UndecodableValue,
             keys.lock(),
-            error.to_string(),
+            what_is_wrong(&keys.lock(), &error),
         );
     }
     let has_work = locked || ordinary.first.is_some() || priority.first.is_some();

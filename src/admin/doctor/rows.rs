@@ -4,7 +4,7 @@ mod chunks;
 
 use super::{Finding, FindingCode};
 use crate::admin::import::Progress;
-use crate::admin::page::Place;
+use crate::admin::page::{Place, what_is_wrong};
 use crate::durable::attempts::Attempts;
 use crate::durable::keys::{Key, Part, SessionId, SessionKeys, SessionPart};
 use crate::durable::pause::Paused;
@@ -173,7 +173,8 @@ impl Check<'_> {
             return;
         };
         let code = FindingCode::UndecodableRecord;
-        self.found(code, row.key.clone(), instance, error.to_string());
+        let text = what_is_wrong(&row.key, &error);
+        self.found(code, row.key.clone(), instance, text);
     }
 
     fn part(&mut self, instance: &InstanceId, part: Part, row: KeyValue) {
@@ -239,7 +240,7 @@ impl Check<'_> {
 
     fn undecodable(&mut self, key: &Bytes, instance: Option<&InstanceId>, error: &StoreError) {
         let code = FindingCode::UndecodableValue;
-        self.found(code, key.clone(), instance, error.to_string());
+        self.found(code, key.clone(), instance, what_is_wrong(key, error));
     }
 }
 

@@ -1,13 +1,13 @@
 //! Reading what an instance has, a transaction's worth at a time.
 
 use crate::admin::Admin;
-use crate::admin::mailbox::read_messages;
+use crate::admin::foreign::{read_letters, read_messages};
 use crate::admin::page::{Damage, Place, or_damage};
 use crate::admin::record::Body;
 use crate::durable::keys::{InstanceKeys, Lane};
-use crate::durable::{Message, dead, directory, lock, pause, state};
+use crate::durable::{Message, directory, lock, pause, state};
 use crate::id::InstanceId;
-use crate::store::{KeyRange, StoreError, StoreErrorKind, TransactionExt, Tx, after};
+use crate::store::{KeyRange, StoreError, TransactionExt, Tx};
 use bytes::Bytes;
 use futures_util::future::try_join;
 
@@ -91,21 +91,10 @@ impl Admin {
                     head.more.then_some(head.rest)
                 }
                 Part::Letters => {
-                    let read = dead::list(tx, namespace, &keys, range.clone(), rows, bytes).await;
-                    let letters = match read {
-                        Ok(letters) => letters,
-                        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                            let first = tx.get_range(range.read().limit(1).snapshot()).await?;
-                            let Some(first) = first.into_iter().next() else {
-                                return Err(error);
-                            };
-                            within.rest = KeyRange::new(after(&first.key), range.end);
-                            damaged.push(Damage::new(first.key, &error));
-                            rows = rows.saturating_sub(1);
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    };
+                    let read = read_letters(tx, namespace, &keys, range, rows, bytes);
+                    let (letters, foreign) = read.await?;
+                    rows = rows.saturating_sub(foreign.len());
+                    damaged.extend(foreign);
                     for (stamp, letter) in letters.letters {
                         rows = rows.saturating_sub(1);
                         let key = keys.dead_letter(stamp, 0);

@@ -1,18 +1,19 @@
 //! One instance at one moment.
 
 use super::{AttemptsView, DeadCount, InstanceSummary, LaneSummary, Oldest};
+use crate::admin::foreign::{read_letters, read_messages};
 use crate::admin::lock::LockView;
-use crate::admin::mailbox::read_messages;
 use crate::admin::page::{Damage, or_damage};
 use crate::durable::keys::{InstanceKeys, Lane};
-use crate::durable::{Namespace, attempts, dead, directory, pause, queue, ready, state};
+use crate::durable::{Namespace, attempts, directory, pause, queue, ready, state};
 use crate::id::InstanceId;
-use crate::store::{Stamp, StoreError, StoreErrorKind, Tx};
+use crate::store::{Stamp, StoreError, Tx};
 use futures_util::future::{try_join, try_join3, try_join4};
 
 /// How many dead letters are counted before the count is called a lower bound.
 const COUNTED_LETTERS: usize = 100;
 const COUNTED_BYTES: usize = 200_000;
+const COUNTING_READS: usize = 3;
 
 pub(in crate::admin) async fn summarize(
     tx: &Tx,
@@ -46,12 +47,20 @@ pub(in crate::admin) async fn summarize(
     let ((ordinary, of_ordinary), (priority, of_priority)) = lanes;
     damaged.extend(of_ordinary);
     damaged.extend(of_priority);
+    let (letters, of_letters) = letters;
+    damaged.extend(of_letters);
     let length = or_damage(length, &keys.length(), &mut damaged)?;
     let held = or_damage(held, &keys.lock(), &mut damaged)?;
     let paused = or_damage(pauses.0, &keys.paused(), &mut damaged)?;
     let kind_paused = or_damage(pauses.1, keys.kind_paused(), &mut damaged)?;
     let version = or_damage(state.0, &keys.version(), &mut damaged)?.flatten();
     let entry = namespace.keys().directory(instance);
+    let marked = mark.as_ref().and_then(|mark| ready::stamp_of(mark));
+    if mark.is_some() && marked.is_none() {
+        let what = "the value is no ready mark".to_owned();
+        let key = keys.ready().clone();
+        damaged.push(Damage { key, what });
+    }
     Ok(InstanceSummary {
         instance: instance.clone(),
         length: u64::try_from(length.unwrap_or(0)).unwrap_or(0),
@@ -64,7 +73,7 @@ pub(in crate::admin) async fn summarize(
         created_ms: or_damage(state.1, &entry, &mut damaged)?.flatten(),
         schema: version.map(|version| version.schema),
         changed: version.map(|version| version.stamp),
-        marked: mark.and_then(|mark| ready::stamp_of(&mark)),
+        marked,
         damaged,
     })
 }
@@ -103,22 +112,29 @@ async fn lane(
     Ok((summary, damaged))
 }
 
+/// Counts letters, readable or not; what stands among them and is none is damage.
 async fn count_letters(
     tx: &Tx,
     namespace: &Namespace,
     keys: &InstanceKeys,
-) -> Result<DeadCount, StoreError> {
-    // A key that is no letter's ends the count.
-    let all = keys.dead_letters();
-    match dead::list(tx, namespace, keys, all, COUNTED_LETTERS, COUNTED_BYTES).await {
-        Ok(letters) => Ok(DeadCount {
-            count: u64::try_from(letters.letters.len()).unwrap_or(u64::MAX),
-            more: letters.next.is_some(),
-        }),
-        Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(DeadCount {
-            count: 0,
-            more: true,
-        }),
-        Err(error) => Err(error),
+) -> Result<(DeadCount, Vec<Damage>), StoreError> {
+    let (mut count, mut damaged) = (0, Vec::new());
+    let mut rest = Some(keys.dead_letters());
+    // Foreign keys cut the letters into several reads.
+    for _ in 0..COUNTING_READS {
+        let left = COUNTED_LETTERS.saturating_sub(count);
+        let Some(range) = rest.take_if(|_| left > 0) else {
+            break;
+        };
+        let read = read_letters(tx, namespace, keys, range, left, COUNTED_BYTES);
+        let (letters, foreign) = read.await?;
+        count += letters.letters.len();
+        damaged.extend(foreign);
+        rest = letters.next;
     }
+    let count = DeadCount {
+        count: u64::try_from(count).unwrap_or(u64::MAX),
+        more: rest.is_some(),
+    };
+    Ok((count, damaged))
 }

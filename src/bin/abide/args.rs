@@ -73,6 +73,13 @@ pub(crate) enum Command {
     Nodes(Nodes),
     /// Checks every invariant; exits with 1 if something remains wrong.
     Doctor(Doctor),
+    /// Says that the namespace was restored from a backup, or in another cluster: once, before nodes
+    /// are started.
+    ///
+    /// Begins a new incarnation, ends all sessions, and gives back the locks and the claims on
+    /// messages that the processes of then held. Processes that live open new sessions; what they
+    /// wait for ends with an unknown outcome.
+    Restored(Restored),
     /// Writes a namespace, a kind or an instance as a stream.
     Export(Export),
     /// Reads such a stream. An interrupted import goes on when it is begun again.
@@ -330,6 +337,12 @@ pub(crate) struct Doctor {
     /// Mends what can be mended without losing anything.
     #[arg(long)]
     pub(crate) fix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restored {
+    #[command(flatten)]
+    pub(crate) sure: Sure,
 }
 
 #[derive(Debug, Args)]

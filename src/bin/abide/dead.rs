@@ -4,7 +4,7 @@ use crate::args::{self, Dead, Disposal, Letters};
 use crate::confirm::confirm;
 use crate::json::Object;
 use crate::mailbox::plural;
-use crate::output::{Table, age, clean};
+use crate::output::{Table, age, clean, damage_line};
 use crate::{Failure, Session, views};
 use abide::admin::{DeadFilter, DeadLetterView, DeadReport};
 
@@ -142,6 +142,7 @@ async fn dispose(session: &mut Session, args: Disposal, retry: bool) -> Result<(
             return report(session, &planned, retry, true);
         }
         let mut plan: Vec<String> = planned.shown.iter().map(shown).collect();
+        plan.extend(planned.damaged.iter().map(damage_line));
         plan.push(summary(&planned, retry, true));
         confirm(args.sure, &plan)?;
     }
@@ -201,10 +202,12 @@ fn report(
             .plain("letters", report.letters)
             .plain("unreadable", report.unreadable)
             .plain("dry_run", dry_run);
+        session.out.damaged(&report.damaged)?;
         return Ok(session.out.object(object)?);
     }
     for view in &report.shown {
         session.out.line(&shown(view))?;
     }
+    session.out.damaged(&report.damaged)?;
     Ok(session.out.line(&summary(report, retry, dry_run))?)
 }

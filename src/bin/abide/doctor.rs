@@ -4,10 +4,26 @@ use crate::args::Doctor;
 use crate::failure::chain;
 use crate::json::Object;
 use crate::mailbox::plural;
-use crate::output::clean;
+use crate::output::{Output, clean};
 use crate::{Failure, Session, views};
-use abide::admin::{AdminErrorKind, Finding};
+use abide::admin::{Admin, AdminErrorKind, Finding};
+use abide::store::Database;
 use std::io::{self, Write};
+
+/// The doctor's last word on a namespace that cannot even be opened: why, or what the store says.
+pub(crate) async fn of_unopened(
+    database: &Database,
+    namespace: &str,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let Some(finding) = Admin::diagnose(database, namespace).await? else {
+        return Ok(());
+    };
+    print(out, &finding, false)?;
+    summarize(out, 1, 0)?;
+    out.flush()?;
+    Err(Failure::silent())
+}
 
 pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failure> {
     let (mut findings, mut fixed) = (0_u64, 0_u64);
@@ -23,7 +39,7 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
             };
             let mended = args.fix && finding.is_fixable() && refused.is_none();
             fixed += u64::from(mended);
-            print(session, finding, mended)?;
+            print(&mut session.out, finding, mended)?;
             // Other damage is in the way. The rest is looked at all the same.
             match refused {
                 Some(error) if is_about_data(error.kind()) => {
@@ -41,6 +57,14 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
             break;
         }
     }
+    summarize(&mut session.out, findings, fixed)?;
+    match findings > fixed {
+        true => Err(Failure::silent()),
+        false => Ok(()),
+    }
+}
+
+fn summarize(out: &mut Output, findings: u64, fixed: u64) -> Result<(), Failure> {
     let line = match findings {
         0 => "nothing is wrong".to_owned(),
         _ => format!("{}, {fixed} fixed", plural(findings, "finding")),
@@ -48,11 +72,7 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
     let object = Object::of("doctor")
         .plain("findings", findings)
         .plain("fixed", fixed);
-    session.out.either(&line, object)?;
-    match findings > fixed {
-        true => Err(Failure::silent()),
-        false => Ok(()),
-    }
+    Ok(out.either(&line, object)?)
 }
 
 /// Whether an error is about what is stored, and not about the store.
@@ -60,7 +80,7 @@ fn is_about_data(kind: AdminErrorKind) -> bool {
     matches!(kind, AdminErrorKind::Refused | AdminErrorKind::Corrupt)
 }
 
-fn print(session: &mut Session, finding: &Finding, fixed: bool) -> Result<(), Failure> {
+fn print(out: &mut Output, finding: &Finding, fixed: bool) -> Result<(), Failure> {
     let instance = finding.instance.as_ref();
     let object = Object::of("finding")
         .text("code", finding.code.name())
@@ -79,5 +99,5 @@ fn print(session: &mut Session, finding: &Finding, fixed: bool) -> Result<(), Fa
     let (code, key) = (finding.code.name(), views::key(&finding.key));
     let line = format!("{code}{of}: {}{remark}\n  key {key}", finding.explanation);
     let line: Vec<String> = line.lines().map(clean).collect();
-    Ok(session.out.either(&line.join("\n"), object)?)
+    Ok(out.either(&line.join("\n"), object)?)
 }

@@ -3,7 +3,7 @@
 use crate::args::Ls;
 use crate::output::{Table, age, clean};
 use crate::{Failure, Session, views};
-use abide::admin::{InstanceFilter, InstanceSummary};
+use abide::admin::{InstanceFilter, InstanceSummary, KindPause, PauseView};
 
 /// How many instances are read at once.
 const PAGE: usize = 100;
@@ -16,6 +16,9 @@ pub(crate) async fn ls(session: &mut Session, args: Ls) -> Result<(), Failure> {
     let mut table = Table::new([
         "KIND", "ID", "MESSAGES", "OLDEST", "ATTEMPTS", "LOCK", "DEAD", "REMARKS",
     ]);
+    if filter.stuck.is_none() {
+        paused_kinds(session, &filter, &mut table).await?;
+    }
     let mut cursor = None;
     loop {
         let page = session
@@ -40,6 +43,39 @@ pub(crate) async fn ls(session: &mut Session, args: Ls) -> Result<(), Failure> {
         if cursor.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// The kinds that are paused, also those without an instance.
+async fn paused_kinds(
+    session: &mut Session,
+    filter: &InstanceFilter,
+    table: &mut Table<8>,
+) -> Result<(), Failure> {
+    let (mut paused, damaged) = session.admin.paused_kinds().await?;
+    paused.retain(|of| filter.kind.as_ref().is_none_or(|kind| *kind == of.kind));
+    if session.out.is_json() {
+        for of in &paused {
+            session.out.object(views::paused_kind(of))?;
+        }
+    } else {
+        let rows: Vec<_> = paused.iter().map(row_of_kind).collect();
+        table.page(&mut session.out, &rows)?;
+    }
+    Ok(session.out.damaged(&damaged)?)
+}
+
+fn row_of_kind(of: &KindPause) -> [String; 8] {
+    let [messages, oldest, attempts, lock, dead] = [(); 5].map(|()| "-".to_owned());
+    let (kind, all) = (of.kind.clone(), "(all)".to_owned());
+    let remark = with_reason("paused", &of.pause);
+    [kind, all, messages, oldest, attempts, lock, dead, remark]
+}
+
+fn with_reason(what: &str, pause: &PauseView) -> String {
+    match pause.reason.as_str() {
+        "" => what.to_owned(),
+        reason => format!("{what}: {reason}"),
     }
 }
 
@@ -76,11 +112,7 @@ pub(crate) fn remarks(summary: &InstanceSummary) -> String {
         (&summary.paused, "paused"),
         (&summary.kind_paused, "kind paused"),
     ] {
-        match pause {
-            Some(pause) if pause.reason.is_empty() => remarks.push(what.to_owned()),
-            Some(pause) => remarks.push(format!("{what}: {}", pause.reason)),
-            None => {}
-        }
+        remarks.extend(pause.as_ref().map(|pause| with_reason(what, pause)));
     }
     for lane in [&summary.priority, &summary.ordinary] {
         if let Some(of) = lane.attempts.as_ref() {

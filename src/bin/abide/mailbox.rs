@@ -2,7 +2,7 @@
 
 use crate::args::{Named, Purge as Args};
 use crate::confirm::confirm;
-use crate::output::{Table, age, clean};
+use crate::output::{Table, age, clean, damage_line};
 use crate::{Failure, Session, views};
 use abide::InstanceId;
 use abide::admin::{Purge, Purged, QueuedView, Selection};
@@ -99,6 +99,7 @@ pub(crate) async fn purge(session: &mut Session, args: Args) -> Result<(), Failu
             return report(session, &instance, &purge, &planned);
         }
         let mut plan: Vec<String> = planned.shown.iter().map(shown).collect();
+        plan.extend(planned.damaged.iter().map(damage_line));
         plan.push(summary(&instance, &purge, &planned));
         confirm(args.sure, &plan)?;
     }
@@ -129,6 +130,13 @@ fn summary(instance: &InstanceId, purge: &Purge, purged: &Purged) -> String {
         plural(purged.messages, "message"),
         purged.callers
     );
+    if purged.foreign > 0 {
+        let keys = plural(purged.foreign, "key");
+        text += &match purge.dry_run {
+            true => format!("; {keys} of no message would be deleted"),
+            false => format!("; {keys} of no message deleted"),
+        };
+    }
     if purged.unreadable > 0 {
         text += &format!("; {} cannot be read and stay", purged.unreadable);
     }
@@ -149,13 +157,16 @@ fn report(
             .plain("messages", purged.messages)
             .plain("callers", purged.callers)
             .plain("unreadable", purged.unreadable)
+            .plain("foreign", purged.foreign)
             .plain("to_dead", purge.to_dead)
             .plain("dry_run", purge.dry_run);
+        session.out.damaged(&purged.damaged)?;
         return Ok(session.out.object(object)?);
     }
     for queued in &purged.shown {
         session.out.line(&shown(queued))?;
     }
+    session.out.damaged(&purged.damaged)?;
     Ok(session.out.line(&summary(instance, purge, purged))?)
 }
 

@@ -14,6 +14,7 @@ mod lock;
 mod mailbox;
 mod output;
 mod processes;
+mod restored;
 mod send;
 mod state;
 mod switches;
@@ -68,7 +69,7 @@ async fn run(arguments: args::Arguments) -> Result<(), Failure> {
     if let Command::Completions { shell } = command {
         return completions(shell);
     }
-    let mut session = open(global, matches!(command, Command::Import(_))).await?;
+    let mut session = open(global, &command).await?;
     let done = obey(&mut session, command).await;
     let flushed = session.out.flush();
     // What the command came to is more interesting than a session that will be swept.
@@ -96,6 +97,7 @@ async fn obey(session: &mut Session, command: Command) -> Result<(), Failure> {
         Command::Sessions => processes::sessions(session).await,
         Command::Nodes(args) => processes::nodes(session, args).await,
         Command::Doctor(args) => doctor::run(session, args).await,
+        Command::Restored(args) => restored::run(session, args).await,
         Command::Export(args) => transfer::export(session, args).await,
         Command::Import(args) => transfer::import(session, args).await,
         Command::Top(args) => Box::pin(top::run(session, args)).await,
@@ -105,7 +107,9 @@ async fn obey(session: &mut Session, command: Command) -> Result<(), Failure> {
 }
 
 /// Opens the store, which is created only for an import, and the namespace, likewise.
-async fn open(global: Global, create: bool) -> Result<Session, Failure> {
+async fn open(global: Global, command: &Command) -> Result<Session, Failure> {
+    let create = matches!(command, Command::Import(_));
+    let mut out = Output::new(global.json);
     if !create && let Some(path) = global.store.strip_prefix("sqlite:") {
         // The library would create the file, and everything would look empty.
         if !Path::new(path).exists() {
@@ -114,6 +118,9 @@ async fn open(global: Global, create: bool) -> Result<Session, Failure> {
     }
     let store = store::open(&global.store).await?;
     let database = Database::new(Arc::clone(&store), Arc::new(TokioEnv::current()));
+    if let Command::Doctor(_) = command {
+        doctor::of_unopened(&database, &global.namespace, &mut out).await?;
+    }
     let admin = match create {
         true => Admin::create(&database, &global.namespace).await?,
         false => Admin::open(&database, &global.namespace).await?,
@@ -123,7 +130,7 @@ async fn open(global: Global, create: bool) -> Result<Session, Failure> {
         store,
         namespace: global.namespace,
         url: global.store,
-        out: Output::new(global.json),
+        out,
     })
 }
 

@@ -65,7 +65,7 @@ impl Output {
                 }
                 false => {
                     self.flush()?;
-                    writeln!(io::stderr(), "damaged: {}", clean(&damage.to_string()))?;
+                    writeln!(io::stderr(), "{}", damage_line(damage))?;
                 }
             }
         }
@@ -134,6 +134,11 @@ fn shortened(cell: &str) -> String {
         cell.push('…');
     }
     cell
+}
+
+/// What cannot be read, as a line for people.
+pub(crate) fn damage_line(damage: &Damage) -> String {
+    clean(&format!("damaged: {damage}"))
 }
 
 /// Text without what would steer a terminal: stores hold whatever users send.

@@ -52,14 +52,14 @@ fn row(view: &SessionView, now: u64) -> [String; 4] {
 }
 
 pub(crate) async fn nodes(session: &mut Session, args: Nodes) -> Result<(), Failure> {
-    let nodes = session.admin.nodes(args.apart).await?;
+    let (nodes, damaged) = session.admin.nodes(args.apart).await?;
     let now = session.admin.now_ms();
     if session.out.is_json() {
         for node in &nodes {
             let object = views::session("node", &node.session).plain("alive", node.beat);
             session.out.object(object)?;
         }
-        return Ok(());
+        return Ok(session.out.damaged(&damaged)?);
     }
     let mut table = Table::new(["SESSION", "ALIVE", "OPENED", "KINDS"]);
     let rows: Vec<_> = nodes
@@ -74,5 +74,5 @@ pub(crate) async fn nodes(session: &mut Session, args: Nodes) -> Result<(), Fail
     for node in &nodes {
         session.out.damaged(node.session.damaged.as_slice())?;
     }
-    Ok(())
+    Ok(session.out.damaged(&damaged)?)
 }

@@ -4,11 +4,12 @@ mod lines;
 mod target;
 
 use crate::args::{self, Export, Import};
+use crate::failure::chain;
 use crate::json::Object;
 use crate::mailbox::plural;
-use crate::output::clean;
+use crate::output::damage_line;
 use crate::{Failure, Session};
-use abide::admin::{ImportOptions, Record, Scope};
+use abide::admin::{AdminError, AdminErrorKind, ImportOptions, Record, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 use lines::Lines;
 use std::fs::File;
@@ -33,7 +34,7 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
         bar.set_position(export.records());
         for damage in export.damaged().iter().skip(shown) {
             // The stream is on the standard output, so this is not, in any form.
-            bar.suspend(|| writeln!(io::stderr(), "damaged: {}", clean(&damage.to_string())))?;
+            bar.suspend(|| writeln!(io::stderr(), "{}", damage_line(damage)))?;
         }
         shown = export.damaged().len();
     }
@@ -77,14 +78,17 @@ pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Fa
             .text
             .ok_or_else(|| Failure::refused(format!("line {number} is no text")))?;
         let record = Record::from_line(text).map_err(|error| {
-            let error = crate::failure::chain(&error);
+            let error = chain(&error);
             Failure::refused(format!("line {number} is no record: {error}"))
         })?;
         let bytes = line.bytes;
-        import.push(record).await?;
+        import
+            .push(record)
+            .await
+            .map_err(|error| refused(&error, &format!("line {number}: ")))?;
         bar.inc(if args.file.is_some() { bytes } else { 1 });
     }
-    let done = import.finish().await?;
+    let done = import.finish().await.map_err(|error| refused(&error, ""))?;
     bar.finish_and_clear();
     let object = Object::of("imported")
         .plain("records", done.records)
@@ -104,6 +108,14 @@ pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Fa
         );
     }
     Ok(session.out.either(&line, object)?)
+}
+
+/// A stream that does not fit is refused: the command itself was understood.
+fn refused(error: &AdminError, place: &str) -> Failure {
+    match error.kind() {
+        AdminErrorKind::Invalid => Failure::refused(format!("{place}{}", chain(error))),
+        _ => error.clone().into(),
+    }
 }
 
 /// The file, or whatever stands in its place, cannot be read.

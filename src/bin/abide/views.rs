@@ -3,8 +3,8 @@
 use crate::json::Object;
 use abide::InstanceId;
 use abide::admin::{
-    Damage, DeadLetterView, InstanceSummary, LaneSummary, LockView, MessageView, PauseView,
-    QueuedView, SessionView,
+    Damage, DeadLetterView, InstanceSummary, KindPause, LaneSummary, LockView, MessageView,
+    PauseView, QueuedView, SessionView,
 };
 use abide::durable::keys::Lane;
 
@@ -37,6 +37,13 @@ fn pause(pause: &PauseView) -> Object {
     Object::new()
         .plain("since_ms", pause.since_ms)
         .text("reason", &pause.reason)
+}
+
+pub(crate) fn paused_kind(of: &KindPause) -> Object {
+    Object::of("kind_paused")
+        .text("kind", &of.kind)
+        .plain("since_ms", of.pause.since_ms)
+        .text("reason", &of.pause.reason)
 }
 
 pub(crate) fn instance(summary: &InstanceSummary) -> Object {

@@ -2,6 +2,7 @@
 
 use super::Check;
 use crate::admin::doctor::{Finding, FindingCode};
+use crate::admin::page::what_is_wrong;
 use crate::codec::{Path, Value};
 use crate::durable::dead::DeadLetter;
 use crate::durable::{Answer, Message, value};
@@ -126,7 +127,8 @@ impl Check<'_> {
         };
         if let Err(error) = decoded {
             let code = FindingCode::UndecodableValue;
-            self.found(code, open.first.clone(), instance, error.to_string());
+            let text = what_is_wrong(key, &error);
+            self.found(code, open.first.clone(), instance, text);
         }
     }
 }
