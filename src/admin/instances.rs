@@ -243,6 +243,6 @@ async fn summarize_all(
     Ok(summaries)
 }
 
-pub(super) fn absent(instance: &InstanceId) -> AdminError {
+fn absent(instance: &InstanceId) -> AdminError {
     AdminError::not_found(format!("there is nothing of the instance {instance}"))
 }

@@ -38,7 +38,9 @@ impl Damage {
         }
     }
 
+    /// At the key that the error names, or else at this one.
     pub(super) fn new(key: Bytes, error: &StoreError) -> Self {
+        let key = error.key().cloned().unwrap_or(key);
         let what = what_is_wrong(&key, error);
         Self { key, what }
     }

@@ -66,12 +66,14 @@ pub struct Purged {
     pub messages: u64,
     /// How many callers were told.
     pub callers: u64,
-    /// How many messages stay because they cannot be read and so cannot become dead letters.
+    /// How many messages stay because they cannot be read, and so cannot become dead letters, or have
+    /// no age.
     pub unreadable: u64,
     /// How many keys were removed that were no message's: nobody can read past them. They go with
     /// [all](Selection::All), and from the [head](Selection::Head), unless dead letters are wanted.
     pub foreign: u64,
-    /// The keys that were met and are no message's, whether they were removed or not: the first 1,000.
+    /// The messages that stay because they cannot be read, and the keys that are no message's, whether
+    /// those were removed or not: the first 1,000.
     pub damaged: Vec<Damage>,
     /// The first 100 messages that were taken out.
     pub shown: Vec<QueuedView>,

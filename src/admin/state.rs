@@ -3,7 +3,6 @@
 use super::Admin;
 use super::edit::{Edit, Edited, plan};
 use super::error::AdminError;
-use super::instances::absent;
 use super::page::{Damage, or_damage};
 use crate::codec::{CodecError, Leaves, Path, Value};
 use crate::durable::keys::InstanceKeys;
@@ -93,7 +92,7 @@ impl Admin {
         let (version, salvaged) = read.await?;
         let view = StateView::new(&keys, version, salvaged)?;
         if view.schema.is_none() && view.leaves.is_empty() && view.damaged.is_empty() {
-            return Err(absent(instance));
+            return Err(no_state(instance));
         }
         Ok(view)
     }
@@ -172,7 +171,7 @@ impl Admin {
             async move {
                 // The leaves are covered by the version, which is read serializably.
                 let version = state::read_version(&tx, &keys).await?;
-                let version = version.ok_or_else(|| absent(instance))?;
+                let version = version.ok_or_else(|| no_state(instance))?;
                 let leaves = state::load(&tx, &keys).await?;
                 let (edited, changes) = plan(&leaves, path, edit, options.change_type)?;
                 if options.dry_run {
@@ -186,6 +185,10 @@ impl Admin {
         })
         .await
     }
+}
+
+fn no_state(instance: &InstanceId) -> AdminError {
+    AdminError::not_found(format!("the instance {instance} has no state"))
 }
 
 /// Gives the mark of an instance that has one a new value, and wakes its shard: whoever has parked

@@ -43,6 +43,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T,
 /// The error of a value that nobody should have written.
 pub(crate) fn corrupt(key: &[u8], what: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt)
+        .at(key)
         .with_context(format!("key \"{}\": {what}", key.escape_ascii()))
 }
 

@@ -82,6 +82,7 @@ impl fmt::Display for StoreErrorKind {
 #[derive(Debug, Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
+    key: Option<bytes::Bytes>,
     context: Option<std::sync::Arc<str>>,
     source: Option<std::sync::Arc<dyn StdError + Send + Sync>>,
 }
@@ -92,6 +93,7 @@ impl StoreError {
     pub fn new(kind: StoreErrorKind) -> Self {
         Self {
             kind,
+            key: None,
             context: None,
             source: None,
         }
@@ -109,6 +111,17 @@ impl StoreError {
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(std::sync::Arc::new(source));
         self
+    }
+
+    /// Remembers the key that it is about.
+    pub(crate) fn at(mut self, key: &[u8]) -> Self {
+        self.key = Some(bytes::Bytes::copy_from_slice(key));
+        self
+    }
+
+    /// The key that it is about, if it is about a single one.
+    pub(crate) fn key(&self) -> Option<&bytes::Bytes> {
+        self.key.as_ref()
     }
 
     /// The sentence, without the kind.

@@ -6,6 +6,7 @@ use abide::server::{
 };
 use abide::{KindOptions, Node, Poison};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -88,6 +89,7 @@ pub(crate) struct Drawer {
     sum: u64,
     added: Vec<u64>,
     owner: String,
+    notes: BTreeMap<String, u64>,
 }
 
 /// A till, of which one version is broken.
@@ -102,6 +104,7 @@ impl Server for Till {
     fn init(&self, _cx: &ReadContext<'_>) -> Result<Drawer, Failure> {
         Ok(Drawer {
             owner: "anna".to_owned(),
+            notes: BTreeMap::from([("float".to_owned(), 100)]),
             ..Drawer::default()
         })
     }

@@ -55,7 +55,9 @@ pub(super) async fn check(
                 add(
                     FindingCode::WrongLength,
                     keys.length(),
-                    format!("the length is {stored}, and the mailboxes hold {messages} messages"),
+                    format!(
+                        "the length is {stored}, and {messages} is how many messages there are"
+                    ),
                 );
             }
         }

@@ -4,6 +4,7 @@ use super::{Purge, Purged, SHOWN, Selection, tell};
 use crate::admin::Admin;
 use crate::admin::error::AdminError;
 use crate::admin::foreign::read_messages;
+use crate::admin::mailbox::QueuedView;
 use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane};
 use crate::durable::queue::{self, Queued};
@@ -77,14 +78,14 @@ impl Admin {
         let cleared = foreign.iter().filter(|_| foreign_too && !purge.to_dead);
         batch.purged.foreign = count(cleared.clone().count());
         if (runs.is_empty() && batch.purged.foreign == 0) || purge.dry_run {
-            batch.purged.damaged = foreign;
+            batch.purged.damaged.extend(foreign);
             return Ok(Work::Look(batch));
         }
         for of in cleared {
             tx.add_read_conflict_key(&of.key);
             tx.clear(&of.key);
         }
-        batch.purged.damaged = foreign;
+        batch.purged.damaged.extend(foreign);
         let front = front.first().map(|row| &row.key);
         for run in runs {
             queue::pop(tx, keys, run);
@@ -114,9 +115,12 @@ fn chosen<'a>(messages: &'a [Queued], purge: &Purge, purged: &mut Purged) -> Vec
         };
         selected && !(purge.to_dead && queued.message.is_err())
     };
-    if purge.to_dead {
-        let unreadable = messages.iter().filter(|queued| queued.message.is_err());
-        purged.unreadable += count(unreadable.count());
+    // Neither a dead letter nor of any age.
+    if purge.to_dead || matches!(purge.selection, Selection::SentBefore(_)) {
+        let unreadable = messages.iter().map(QueuedView::from);
+        let unreadable = unreadable.filter_map(|view| view.message.err());
+        purged.damaged.extend(unreadable);
+        purged.unreadable += count(purged.damaged.len());
     }
     let runs = messages.chunk_by(|a, b| is_chosen(a) == is_chosen(b));
     let runs: Vec<&[Queued]> = runs

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// See into every server, and mend what is stuck.
 #[derive(Debug, Parser)]
-#[command(name = "abide", version, about)]
+#[command(name = "abide", version)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -122,7 +122,7 @@ pub(crate) struct Sure {
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Only instances of this kind.
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// Only those that do not progress.
     #[arg(long)]
@@ -215,7 +215,7 @@ pub(crate) enum Dead {
 #[derive(Debug, Args)]
 pub(crate) struct Letters {
     /// Of this kind.
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// Of this instance.
     #[arg(value_name = "ID")]
@@ -244,7 +244,7 @@ pub(crate) struct Cast {
     #[command(flatten)]
     pub(crate) named: Named,
     /// The name of the message.
-    #[arg(value_name = "MESSAGE")]
+    #[arg(value_name = "MESSAGE", value_parser = name)]
     pub(crate) message: String,
     /// The message.
     #[arg(value_name = "JSON", default_value = "null", value_parser = json, allow_negative_numbers = true)]
@@ -301,7 +301,7 @@ pub(crate) struct Then {
 
 #[derive(Debug, Args)]
 pub(crate) struct Switch {
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: String,
     /// Without it, all instances of the kind.
     #[arg(value_name = "ID")]
@@ -348,7 +348,7 @@ pub(crate) struct Restored {
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// Only this kind.
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// Only this instance.
     #[arg(value_name = "ID")]
@@ -362,7 +362,7 @@ pub(crate) struct Export {
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Only instances of this kind.
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// The time between two looks.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = pace)]
@@ -425,7 +425,20 @@ fn stamp(text: &str) -> Result<Stamp, String> {
 }
 
 fn path(text: &str) -> Result<Path, String> {
-    parse_path(text).map_err(|error| error.to_string())
+    parse_path(text).map_err(|_| "a path looks like orders[\"a b\"][7].price".to_owned())
+}
+
+/// The kind of some instance.
+fn kind(text: &str) -> Result<String, String> {
+    let of_any = InstanceId::new(text, "any").map_err(|error| error.to_string());
+    of_any.map(|of| of.kind().to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a message has a name".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 fn json(text: &str) -> Result<Value, String> {

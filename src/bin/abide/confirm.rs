@@ -22,7 +22,10 @@ pub(crate) fn confirm(sure: Sure, plan: &[String]) -> Result<(), Failure> {
     write!(err, "Go on? [y/N] ")?;
     err.flush()?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    if io::stdin().lock().read_line(&mut answer)? == 0 {
+        // The end of the input, which leaves the cursor behind the question.
+        writeln!(err)?;
+    }
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::refused("refused: nothing was changed")),

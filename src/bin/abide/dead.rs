@@ -138,8 +138,13 @@ async fn dispose(session: &mut Session, args: Disposal, retry: bool) -> Result<(
     let filter = filter(session, args.letters)?;
     if !args.sure.yes {
         let planned = carry_out(session, &filter, retry, true).await?;
+        is_found(named, &planned)?;
         if args.sure.dry_run {
             return report(session, &planned, retry, true);
+        }
+        if planned.letters == 0 {
+            // There is nothing to be asked about.
+            return report(session, &planned, retry, false);
         }
         let mut plan: Vec<String> = planned.shown.iter().map(shown).collect();
         plan.extend(planned.damaged.iter().map(damage_line));
@@ -147,10 +152,16 @@ async fn dispose(session: &mut Session, args: Disposal, retry: bool) -> Result<(
         confirm(args.sure, &plan)?;
     }
     let done = carry_out(session, &filter, retry, false).await?;
-    if named && done.letters == 0 && done.unreadable == 0 {
-        return Err(Failure::refused("not found: there is no such dead letter"));
-    }
+    is_found(named, &done)?;
     report(session, &done, retry, false)
+}
+
+/// A letter that was named by its stamp is to be there.
+fn is_found(named: bool, report: &DeadReport) -> Result<(), Failure> {
+    match named && report.letters + report.unreadable == 0 {
+        true => Err(Failure::refused("not found: there is no such dead letter")),
+        false => Ok(()),
+    }
 }
 
 async fn carry_out(

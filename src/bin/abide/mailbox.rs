@@ -5,7 +5,7 @@ use crate::confirm::confirm;
 use crate::output::{Table, age, clean, damage_line};
 use crate::{Failure, Session, views};
 use abide::InstanceId;
-use abide::admin::{Purge, Purged, QueuedView, Selection};
+use abide::admin::{Damage, Purge, Purged, QueuedView, Selection};
 use abide::durable::keys::Lane;
 
 /// How many messages are read at once.
@@ -98,8 +98,13 @@ pub(crate) async fn purge(session: &mut Session, args: Args) -> Result<(), Failu
         if args.sure.dry_run {
             return report(session, &instance, &purge, &planned);
         }
+        if planned.messages + planned.foreign == 0 {
+            // There is nothing to be asked about.
+            purge.dry_run = false;
+            return report(session, &instance, &purge, &planned);
+        }
         let mut plan: Vec<String> = planned.shown.iter().map(shown).collect();
-        plan.extend(planned.damaged.iter().map(damage_line));
+        plan.extend(damage(&planned).map(damage_line));
         plan.push(summary(&instance, &purge, &planned));
         confirm(args.sure, &plan)?;
     }
@@ -111,18 +116,26 @@ pub(crate) async fn purge(session: &mut Session, args: Args) -> Result<(), Failu
 fn shown(queued: &QueuedView) -> String {
     let what = match &queued.message {
         Ok(message) => format!("{} {}", message.name, views::payload(message)),
-        Err(damage) => format!("damaged: {damage}"),
+        // What is wrong is reported beside it.
+        Err(_) => "(damaged)".to_owned(),
     };
     let what: String = clean(&what).chars().take(160).collect();
     format!("  {} {what}", queued.stamp)
 }
 
+/// What of it cannot be read: messages, and keys that are no message's.
+fn damage(purged: &Purged) -> impl Iterator<Item = &Damage> {
+    let shown = purged.shown.iter();
+    let unread = shown.filter_map(|queued| queued.message.as_ref().err());
+    unread.chain(&purged.damaged)
+}
+
 fn summary(instance: &InstanceId, purge: &Purge, purged: &Purged) -> String {
     let verb = match (purge.dry_run, purge.to_dead) {
         (true, false) => "would be deleted",
-        (true, true) => "would become dead letters",
+        (true, true) => "would be moved to the dead letters",
         (false, false) => "deleted",
-        (false, true) => "made dead letters",
+        (false, true) => "moved to the dead letters",
     };
     let mut text = format!(
         "{}: {} {verb}, {} of them awaited by callers",
@@ -166,7 +179,9 @@ fn report(
     for queued in &purged.shown {
         session.out.line(&shown(queued))?;
     }
-    session.out.damaged(&purged.damaged)?;
+    for damage in damage(purged) {
+        session.out.damaged(std::slice::from_ref(damage))?;
+    }
     Ok(session.out.line(&summary(instance, purge, purged))?)
 }
 

@@ -108,7 +108,13 @@ async fn obey(session: &mut Session, command: Command) -> Result<(), Failure> {
 
 /// Opens the store, which is created only for an import, and the namespace, likewise.
 async fn open(global: Global, command: &Command) -> Result<Session, Failure> {
-    let create = matches!(command, Command::Import(_));
+    let create = match command {
+        Command::Import(args) => {
+            transfer::check(args)?;
+            true
+        }
+        _ => false,
+    };
     let mut out = Output::new(global.json);
     if !create && let Some(path) = global.store.strip_prefix("sqlite:") {
         // The library would create the file, and everything would look empty.

@@ -23,7 +23,7 @@ fn object(what: &str, of: &Switch) -> Object {
 fn name(of: &Switch) -> String {
     clean(&match &of.id {
         Some(id) => format!("{}/{id}", of.kind),
-        None => format!("all of {}", of.kind),
+        None => format!("the kind {}", of.kind),
     })
 }
 

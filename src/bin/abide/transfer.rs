@@ -19,7 +19,12 @@ use target::Target;
 
 pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Failure> {
     let scope = match (args.kind, args.id) {
-        (Some(kind), Some(id)) => Scope::Instance(args::instance(&kind, &id)?),
+        (Some(kind), Some(id)) => {
+            let instance = args::instance(&kind, &id)?;
+            // Before a file or a stream is begun for nothing.
+            session.admin.instance(&instance).await?;
+            Scope::Instance(instance)
+        }
         (Some(kind), None) => Scope::Kind(kind),
         _ => Scope::Namespace,
     };
@@ -52,6 +57,18 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
             plural(u64::try_from(shown).unwrap_or(u64::MAX), "thing"),
             if shown == 1 { "is" } else { "are" },
         ))),
+    }
+}
+
+/// Looks whether there is anything to import, before a store is created for it.
+pub(crate) fn check(args: &Import) -> Result<(), Failure> {
+    let Some(path) = &args.file else {
+        return Ok(());
+    };
+    File::open(path).map_err(|error| unreadable(args, &error))?;
+    match path.is_dir() {
+        true => Err(Failure::refused(format!("{path:?}: it is a directory"))),
+        false => Ok(()),
     }
 }
 
