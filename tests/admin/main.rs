@@ -8,6 +8,7 @@
 )]
 
 mod check;
+mod edits;
 mod moving;
 mod operate;
 
@@ -63,6 +64,21 @@ pub(crate) struct State {
     pub(crate) limit: u64,
     pub(crate) entries: Vec<u64>,
     pub(crate) seen: BTreeMap<String, u64>,
+    /// Stored item by item.
+    pub(crate) rows: Vec<Row>,
+    pub(crate) shelves: BTreeMap<String, Shelf>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) number: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Shelf {
+    pub(crate) count: u64,
+    pub(crate) label: String,
 }
 
 pub(crate) struct Log {
@@ -102,6 +118,15 @@ impl Handle<Put> for Log {
         }
         state.entries.push(number);
         *state.seen.entry(format!("n{number}")).or_default() += 1;
+        let id = format!("r{number}");
+        if number < 10 && state.rows.iter().all(|row| row.id != id) {
+            state.rows.push(Row { id, number });
+            let shelf = Shelf {
+                count: number,
+                label: "shelf".to_owned(),
+            };
+            state.shelves.insert(format!("s{number}"), shelf);
+        }
         Ok(Outcome::Reply(number))
     }
 }

@@ -112,6 +112,36 @@ fn an_import_that_was_interrupted_anywhere_goes_on_and_takes_each_record_once() 
 }
 
 #[test]
+fn an_export_that_was_interrupted_anywhere_goes_on_behind_what_is_whole() {
+    let old = lived_in(29);
+    let whole = old.run(export(&old.admin, Scope::Namespace));
+    for cut in [0, 1, 2, 3, 40, 900, whole.len() - 1, whole.len()] {
+        let mut going_on = old.admin.export(Scope::Namespace);
+        let mut kept = 0;
+        for (number, line) in whole[..cut].iter().enumerate() {
+            if going_on.written(&Record::from_line(line).unwrap()).unwrap() {
+                kept = number + 1;
+            }
+        }
+        let mut lines = whole[..kept].to_vec();
+        old.run(async {
+            while let Some(records) = going_on.next().await.unwrap() {
+                lines.extend(records.iter().map(|record| record.to_line().unwrap()));
+            }
+        });
+        // All but the header, which names the export.
+        assert_eq!(lines[1..], whole[1..], "cut at {cut}");
+        let new = World::new(30);
+        new.run(import(&new.admin, &lines, ImportOptions::default()))
+            .unwrap();
+    }
+    // Not that of something else.
+    let mut other = old.admin.export(Scope::Instance(log("x")));
+    let refused = other.written(&Record::from_line(&whole[0]).unwrap());
+    assert_eq!(refused.unwrap_err().kind(), AdminErrorKind::Refused);
+}
+
+#[test]
 fn one_instance_is_exported_alone() {
     let old = lived_in(25);
     let lines = old.run(export(&old.admin, Scope::Instance(log("y"))));

@@ -1,7 +1,9 @@
 //! Finding what is stuck, and mending it.
 
 use crate::support::{Add, Hold, Risky, Till, Tilling, World, stop};
-use abide::Poison;
+use abide::durable::keys::Lane;
+use abide::store::{self, Stamp};
+use abide::{InstanceId, Poison};
 
 on_each_store!(
     a_message_that_blocks_its_instance_is_found_seen_and_purged,
@@ -9,6 +11,8 @@ on_each_store!(
     a_lock_is_shown_and_broken,
     a_pause_keeps_messages_and_a_resume_lets_them_go,
     a_field_is_set_and_an_instance_is_killed,
+    damage_at_the_head_is_found_and_purged_and_the_instance_goes_on,
+    a_restored_namespace_begins_anew_while_its_nodes_live,
 );
 
 const BROKEN: Till = Till { broken: true };
@@ -153,4 +157,83 @@ async fn a_field_is_set_and_an_instance_is_killed(world: World) {
     let sum = world.done(&["call", "till", "desk", "add", r#"{"n":1}"#]);
     assert_eq!(sum, "1\n");
     stop(node).await;
+}
+
+async fn damage_at_the_head_is_found_and_purged_and_the_instance_goes_on(world: World) {
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    let keys = node.namespace().keys();
+    let of = |id: &str| keys.instance(&InstanceId::new("till", id).unwrap());
+    let first = Stamp::from_bytes([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    let message = of("unread").message(Lane::Ordinary, 0, first, 0);
+    let foreign = [&of("foreign").mailbox(Lane::Ordinary).begin[..], b"\x02x"].concat();
+    let store = store::open(&world.url).await.unwrap();
+    for (id, key) in [("unread", &message[..]), ("foreign", &foreign)] {
+        let desk = node.server::<Tilling>(id);
+        desk.call(Add { n: 1 }).await.unwrap();
+        world.done(&["pause", "till", id]);
+        desk.cast(Add { n: 2 }).await.unwrap();
+        let tx = store.begin().unwrap();
+        tx.set(key, b"\xffgarbage");
+        tx.commit().await.unwrap();
+        world.done(&["resume", "till", id]);
+        let stuck = world.abide(&["ls", "till", "--stuck"]);
+        assert!(
+            stuck.out.contains(id) && stuck.out.contains("damaged"),
+            "{stuck:?}"
+        );
+        assert!(
+            stuck.err.contains(&key.escape_ascii().to_string()),
+            "{stuck:?}"
+        );
+        // The message behind it is not what stands at the head.
+        world.done(&["purge", "till", id, "--head", "--yes"]);
+        let sum = ["call", "till", id, "sum", "{}", "--query"];
+        world.until(&sum, |out| out == "3\n").await;
+    }
+    stop(node).await;
+    world.done(&["doctor", "--fix"]);
+    assert_eq!(world.done(&["doctor"]), "nothing is wrong\n");
+}
+
+async fn a_restored_namespace_begins_anew_while_its_nodes_live(world: World) {
+    let node = world.serving(SOUND, Poison::DeadLetter).await;
+    let desk = node.server::<Tilling>("desk");
+    desk.call(Add { n: 1 }).await.unwrap();
+    node.server::<Tilling>("held").cast(Hold {}).await.unwrap();
+    let show = ["lock", "show", "till", "held", "--json"];
+    let held = world.until(&show, |out| !out.is_empty()).await;
+    let refused = world.abide(&["restored"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("incarnation 1 would begin"),
+        "{refused:?}"
+    );
+    let planned = world.done(&["restored", "--dry-run", "--json"]);
+    assert!(
+        planned.contains(r#""sessions":1,"locks":null"#),
+        "{planned}"
+    );
+    assert_eq!(node.namespace().incarnation(), 0);
+    let restored = world.done(&["restored", "--yes", "--json"]);
+    let restored: serde_json::Value = serde_json::from_str(&restored).unwrap();
+    assert_eq!(
+        (
+            &restored["incarnation"],
+            &restored["sessions"],
+            &restored["locks"]
+        ),
+        (&1.into(), &1.into(), &1.into())
+    );
+    // The node finds out with its next heartbeat, and takes up what it had.
+    world.until(&["sessions"], |out| out.contains("till")).await;
+    world
+        .until(&show, |out| {
+            !out.is_empty() && out != held && !out.contains(r#""holder":null"#)
+        })
+        .await;
+    assert_eq!(node.namespace().incarnation(), 1);
+    let sum = world.done(&["call", "till", "desk", "add", r#"{"n":2}"#]);
+    assert_eq!(sum, "3\n");
+    stop(node).await;
+    assert_eq!(world.done(&["doctor"]), "nothing is wrong\n");
 }

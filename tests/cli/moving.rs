@@ -78,6 +78,55 @@ async fn an_application_moves_from_sqlite_and_continues(target: World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_was_interrupted_goes_on_with_its_file() {
+    let world = World::sqlite();
+    let node = world
+        .serving(Till { broken: false }, Poison::DeadLetter)
+        .await;
+    for id in ["a", "b", "c"] {
+        node.server::<Tilling>(id).call(Add { n: 1 }).await.unwrap();
+    }
+    stop(node).await;
+    let path = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
+    let (first, second) = (path("first"), path("second"));
+    world.done(&["export", "--output", &first]);
+    let whole = fs::read_to_string(&first).unwrap();
+    for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+        fs::write(path("second.part"), &whole[..cut]).unwrap();
+        let ran = world.abide(&["export", "--output", &second]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(
+            ran.err.contains("going on with"),
+            cut > whole.len() / 3,
+            "{ran:?}"
+        );
+        let written = fs::read_to_string(&second).unwrap();
+        // All but the header.
+        assert!(
+            written.lines().skip(1).eq(whole.lines().skip(1)),
+            "{cut}: {written}"
+        );
+        fs::remove_file(&second).unwrap();
+    }
+    // What is not there leaves no file.
+    let ran = world.abide(&["export", "till", "nobody", "--output", &second]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    fs::write(path("second.part"), "no export\n").unwrap();
+    let ran = world.abide(&["export", "--output", &second]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn an_import_of_nothing_creates_no_store() {
+    let world = World::sqlite();
+    for file in ["/nowhere/at/all", "/"] {
+        let ran = world.abide(&["import", file]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+    }
+    assert_eq!(world.dir.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_export_is_refused_with_its_line() {
     let world = World::sqlite();
     let mut import = world.command(&["import", "Cargo.toml"]);

@@ -18,6 +18,11 @@ fn a_command_that_is_not_understood_exits_with_2() {
         &["lock", "break", "till", "desk"],
         &["set", "till", "desk", "sum", "{"],
         &["call", "till", "desk", "add", "{'n': 1}"],
+        &["cast", "till", "desk", ""],
+        &["show", "till", "desk", "a["],
+        &["ls", ""],
+        &["pause", ""],
+        &["mailbox", "", "desk"],
     ] {
         let ran = world.abide(arguments);
         assert_eq!(
