@@ -112,6 +112,7 @@ mod wake;
 pub use consumer::{KindOptions, Parked, Poison};
 pub use id::{InstanceId, InvalidInstanceId, MAX_ID_BYTES, MAX_KIND_BYTES};
 pub use node::{DEFAULT_NAMESPACE, Node, NodeBuilder, StartError};
+pub use server::block_on;
 
 /// The README's examples are tests.
 #[cfg(doctest)]

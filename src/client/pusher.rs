@@ -232,6 +232,7 @@ impl Pusher {
             batch = messages,
             bytes,
             attempts = tracing::field::Empty,
+            conflicts = tracing::field::Empty,
         );
         let began = self.now();
         carrier.leave_the_gone(&self.presence).await?;

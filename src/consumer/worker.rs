@@ -269,6 +269,7 @@ impl Worker {
             id = self.instance.id(),
             messages = tracing::field::Empty,
             attempts = tracing::field::Empty,
+            conflicts = tracing::field::Empty,
         );
         let began = consumer.env.now();
         let result = lane

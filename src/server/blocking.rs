@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
 
-/// A [`Ref`] whose methods wait for the thread. The node behind it works on its own threads.
+/// A [`Ref`] whose methods wait on the thread; [`block_on`] is for what else there is to wait for. The
+/// node behind it works on its own threads.
 ///
 /// Never use it inside an asynchronous task, an effect or a hook: it holds up whatever else that
 /// thread was to do, and on a runtime with one thread it waits for itself.
@@ -29,7 +30,7 @@ impl<P: Protocol> BlockingRef<P> {
     ///
     /// See [`Ref::call`].
     pub fn call<M: Message<P>>(&self, message: M) -> Result<M::Reply, CallError> {
-        wait(self.inner.call(message))
+        block_on(self.inner.call(message))
     }
 
     /// See [`Ref::query`].
@@ -38,7 +39,7 @@ impl<P: Protocol> BlockingRef<P> {
     ///
     /// See [`Ref::query`].
     pub fn query<M: Message<P>>(&self, message: M) -> Result<M::Reply, CallError> {
-        wait(self.inner.query(message))
+        block_on(self.inner.query(message))
     }
 
     /// See [`Ref::cast`].
@@ -47,7 +48,7 @@ impl<P: Protocol> BlockingRef<P> {
     ///
     /// See [`Ref::cast`].
     pub fn cast<M: Message<P>>(&self, message: M) -> Result<(), CallError> {
-        wait(self.inner.cast(message))
+        block_on(self.inner.cast(message))
     }
 
     /// See [`Ref::cast_all`].
@@ -59,7 +60,7 @@ impl<P: Protocol> BlockingRef<P> {
         &self,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<(), CallError> {
-        wait(self.inner.cast_all(messages))
+        block_on(self.inner.cast_all(messages))
     }
 
     /// See [`Ref::kill`].
@@ -68,7 +69,7 @@ impl<P: Protocol> BlockingRef<P> {
     ///
     /// See [`Ref::kill`].
     pub fn kill(&self) -> Result<(), CallError> {
-        wait(self.inner.kill())
+        block_on(self.inner.kill())
     }
 
     /// See [`Ref::reset`].
@@ -77,7 +78,7 @@ impl<P: Protocol> BlockingRef<P> {
     ///
     /// See [`Ref::reset`].
     pub fn reset(&self) -> Result<(), CallError> {
-        wait(self.inner.reset())
+        block_on(self.inner.reset())
     }
 }
 
@@ -101,8 +102,27 @@ impl Wake for Unpark {
     }
 }
 
-/// Parks the thread until the future is done.
-fn wait<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future on this thread, which waits until it is done: for programs that are not asynchronous.
+///
+/// Whatever a node, a store or a reference returns needs no runtime around it, because nodes work on
+/// threads of their own. Futures of other crates may need theirs.
+///
+/// Never use it inside an asynchronous task, an effect or a hook: it holds up whatever else that
+/// thread was to do, and on a runtime with one thread it waits for itself.
+///
+/// # Examples
+///
+/// ```
+/// use abide::{Node, block_on};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), abide::StartError> {
+/// let node = block_on(Node::builder("memory:").start())?;
+/// // Calls are made through `node.server::<P>(id).blocking()`.
+/// assert!(block_on(node.shutdown(Duration::from_secs(5))));
+/// # Ok(()) }
+/// ```
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let waker = Arc::new(Unpark(thread::current())).into();
     let mut cx = Context::from_waker(&waker);

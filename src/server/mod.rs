@@ -76,7 +76,7 @@ pub(crate) use served::erase;
 
 pub use any_reference::AnyRef;
 pub use batch::Batch;
-pub use blocking::BlockingRef;
+pub use blocking::{BlockingRef, block_on};
 pub use context::{Context, LockContext, ReadContext};
 pub use courier::{CallError, CallErrorKind, Courier, Outgoing};
 pub use effect::{After, Flow};

@@ -242,6 +242,7 @@ impl Database {
         let Self { store, env, locked } = self.clone();
         async move {
             let mut retries = Retries::new(policy, env.now());
+            let mut conflicts = 0_u32;
             loop {
                 let begun = first.take().map_or_else(|| store.begin(), Ok);
                 let error = match attempt(begun, &retries, &mut body).await {
@@ -249,8 +250,15 @@ impl Database {
                     Err(error) => error,
                 };
                 let cause = error.store_cause();
-                if cause.is_some_and(|cause| cause.kind() == StoreErrorKind::Locked) {
-                    locked.store(true, Ordering::SeqCst);
+                match cause.map(StoreError::kind) {
+                    Some(StoreErrorKind::Locked) => locked.store(true, Ordering::SeqCst),
+                    Some(StoreErrorKind::Conflict) => {
+                        conflicts = conflicts.saturating_add(1);
+                        // A field of those spans that have it.
+                        tracing::Span::current().record("conflicts", conflicts);
+                        metrics::counter!("abide_conflicts_total").increment(1);
+                    }
+                    _ => {}
                 }
                 let decision = match cause {
                     Some(cause) => retries.after(cause, env.now(), env.random()),

@@ -70,6 +70,21 @@ impl Other {
         self.0.try_wait().unwrap().is_some()
     }
 
+    /// The time that it has had of the processors so far.
+    #[cfg(target_os = "linux")]
+    fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        // The name of the program may contain anything, and stands in parentheses.
+        let (_, stat) = stat.rsplit_once(')').unwrap();
+        let stat: Vec<&str> = stat.split_whitespace().collect();
+        let ticks: u64 = stat[11..13]
+            .iter()
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        // Linux counts a hundred of them a second wherever programs see them.
+        ms(ticks * 10)
+    }
+
     fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -312,4 +327,46 @@ fn g07_a_killed_holders_lock_is_taken_over_within_its_lease() {
         producer.stop().await;
         survivor.stop().await;
     }));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_idle_node_uses_less_than_a_hundredth_of_a_processor() {
+    const NAME: &str = "an_idle_node_uses_less_than_a_hundredth_of_a_processor";
+    if plays_the_other(World::options()) {
+        return;
+    }
+    runtime().block_on(within_a_minute(async {
+        let world = World::sqlite(NAME);
+        let producer = world.producer().await;
+        let node = Other::start(&world, NAME);
+        for number in 0..50 {
+            let till = producer.actor(&format!("till {number}"));
+            till.call(Add { n: 1 }).await.unwrap();
+        }
+        producer.stop().await;
+        pause(ms(2_000)).await;
+        let (began, before) = (Instant::now(), node.processor_time());
+        pause(ms(12_000)).await;
+        let used = node.processor_time().saturating_sub(before);
+        let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
+        // Without optimization abide and SQLite take several times as long for the same.
+        let most = if cfg!(debug_assertions) { 0.03 } else { 0.01 };
+        assert!(share < most, "{:.2} % of a processor", share * 100.0);
+    }));
+}
+
+/// A program that is not asynchronous has a node all the same.
+#[test]
+fn a_program_without_a_runtime_starts_a_node_calls_and_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/a.db", directory.path().display());
+    let actor = crate::support::Actor {
+        probe: Probe::new(),
+    };
+    let node = abide::block_on(Node::builder(url).serve(actor).start()).unwrap();
+    let till = node.server::<crate::support::Acting>("till").blocking();
+    till.cast(Add { n: 2 }).unwrap();
+    assert_eq!(till.call(Add { n: 1 }).unwrap(), 3);
+    assert!(abide::block_on(node.shutdown(ms(10_000))));
 }

@@ -1,5 +1,6 @@
-//! The list of the rules names tests that exist.
+//! What the documents list is there: the tests of the rules, the numbers and the spans.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -47,5 +48,40 @@ fn every_rule_has_a_test_and_every_mistake_named_is_planted_by_it() {
             let flat = own.replace(['\n', ' '], "");
             assert!(flat.contains(&planted), "nobody plants {mistake}");
         }
+    }
+}
+
+/// The names that follow a beginning, up to the next quote.
+fn names_after<'t>(text: &'t str, beginning: &str) -> BTreeSet<&'t str> {
+    let names = text.split(beginning).skip(1);
+    names
+        .map(|rest| rest.split(['"', '`']).next().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_number_and_every_span_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let told = fs::read_to_string(root.join("src/docs/observability.md")).unwrap();
+    let mut code = String::new();
+    code_below(&root.join("src"), &mut code);
+    let code = code.replace(['\n', ' '], "");
+    for (macros, names) in [
+        (&["counter!(\"", "histogram!(\""][..], "| `abide_"),
+        (&["_span!(\""][..], "| `abide."),
+    ] {
+        let used: BTreeSet<&str> = macros
+            .iter()
+            .flat_map(|call| names_after(&code, call))
+            .collect();
+        let told: BTreeSet<String> = names_after(&told, names)
+            .into_iter()
+            .map(|rest| format!("{}{rest}", names.trim_start_matches("| `")))
+            .collect();
+        assert!(used.len() > 3);
+        assert!(
+            used.iter().copied().eq(told.iter().map(String::as_str)),
+            "{used:?} {told:?}"
+        );
     }
 }

@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_methods,
+    reason = "time passes for the poller as it does for everyone"
+)]
+
 use super::super::super::{KeyRange, Version};
 use super::*;
 use futures_util::FutureExt;
@@ -62,6 +67,66 @@ fn a_new_watch_within_the_rest_is_looked_at_alone() {
     assert_eq!(fixture.hub.next_poll(now), Some(Look::Changes(Vec::new())));
     fixture.poller.look_for_changes(&[]).unwrap();
     old.as_mut().now_or_never().expect("changed").unwrap();
+}
+
+#[test]
+fn a_commit_is_seen_by_the_next_look_however_long_the_log_stood_still() {
+    let mut fixture = Fixture::new();
+    for (key, quiet) in [
+        (&b"one"[..], Duration::ZERO),
+        (b"two", QUIET * 2),
+        (b"three", QUIET / 2),
+        (b"four", IDLE_AFTER * 2),
+    ] {
+        let mut watch = fixture.arm(key);
+        let began = monotonic();
+        fixture
+            .poller
+            .look_for_changes(&[Bytes::from_static(key)])
+            .unwrap();
+        while monotonic().saturating_sub(began) < quiet {
+            std::thread::sleep(fixture.poller.look_for_changes(&[]).unwrap());
+        }
+        assert!(watch.as_mut().now_or_never().is_none());
+        fixture.commit_elsewhere(key);
+        fixture.poller.look_for_changes(&[]).unwrap();
+        watch.as_mut().now_or_never().expect("changed").unwrap();
+    }
+}
+
+/// The log shows a commit that cannot be read yet: the disk takes its time.
+#[test]
+fn a_commit_that_shows_in_the_log_before_it_can_be_read_is_not_missed() {
+    let mut fixture = Fixture::new();
+    let mut watch = fixture.arm(b"key");
+    fixture
+        .poller
+        .look_for_changes(&[Bytes::from_static(b"key")])
+        .unwrap();
+    fixture.commit_elsewhere(b"key");
+    // As if this look at the log had been made before the commit ended.
+    assert_eq!(fixture.poller.log_stands_still(), None);
+    fixture.poller.look_for_changes(&[]).unwrap();
+    watch.as_mut().now_or_never().expect("changed").unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn while_nobody_commits_looks_are_few_and_at_the_log_only() {
+    let mut fixture = Fixture::new();
+    let _watch = fixture.arm(b"key");
+    let began = monotonic();
+    let (mut at_log, mut all, mut rest) = (0, 0, Duration::ZERO);
+    while monotonic().saturating_sub(began) < IDLE_AFTER + QUIET * 5 {
+        let asked = fixture.poller.log_seen.map(|seen| seen.asked);
+        rest = fixture.poller.look_for_changes(&[]).unwrap();
+        let asked_before = fixture.poller.log_seen.map(|seen| seen.asked) == asked;
+        at_log += u32::from(asked_before);
+        all += 1;
+        std::thread::sleep(rest);
+    }
+    assert_eq!(rest, IDLE_PERIOD);
+    assert!(at_log > all / 2, "{at_log} of {all}");
 }
 
 #[test]
