@@ -96,9 +96,9 @@ pub(crate) enum Command {
 /// An instance.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Named {
-    #[arg(value_name = "KIND")]
+    #[arg(value_name = "KIND", value_parser = kind)]
     kind: String,
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id)]
     id: String,
 }
 
@@ -218,7 +218,7 @@ pub(crate) struct Letters {
     #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// Of this instance.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id)]
     pub(crate) id: Option<String>,
     /// The one with this stamp.
     #[arg(long, value_parser = stamp)]
@@ -304,7 +304,7 @@ pub(crate) struct Switch {
     #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: String,
     /// Without it, all instances of the kind.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id)]
     pub(crate) id: Option<String>,
 }
 
@@ -351,7 +351,7 @@ pub(crate) struct Export {
     #[arg(value_name = "KIND", value_parser = kind)]
     pub(crate) kind: Option<String>,
     /// Only this instance.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id)]
     pub(crate) id: Option<String>,
     /// Writes this file, which must not be there yet, instead of the standard output. An
     /// interrupted export goes on when it is begun again.
@@ -432,6 +432,12 @@ fn path(text: &str) -> Result<Path, String> {
 fn kind(text: &str) -> Result<String, String> {
     let of_any = InstanceId::new(text, "any").map_err(|error| error.to_string());
     of_any.map(|of| of.kind().to_owned())
+}
+
+/// The id of an instance of some kind.
+fn id(text: &str) -> Result<String, String> {
+    let of_any = InstanceId::new("any", text).map_err(|error| error.to_string());
+    of_any.map(|of| of.id().to_owned())
 }
 
 fn name(text: &str) -> Result<String, String> {
