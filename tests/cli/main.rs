@@ -1,7 +1,7 @@
 //! The command `abide`, run as its users run it, on a store that a node works on meanwhile.
 //!
-//! Everything runs on SQLite, and with the feature `fdb` on FoundationDB: there it does nothing,
-//! loudly, without a server, and fails without one if `ABIDE_REQUIRE_FDB` is 1.
+//! What depends on the store runs on SQLite, and with the feature `fdb` on FoundationDB too; a server
+//! for that is found, or missed, as everywhere ([`abide::testing::fdb`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,11 @@
 
 #[macro_use]
 mod support;
+#[cfg(unix)]
+mod terminal;
 
+#[cfg(unix)]
+mod asking;
 mod bad_bytes;
 mod golden;
 mod mending;

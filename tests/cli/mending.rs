@@ -2,6 +2,7 @@
 
 use crate::support::{Add, Hold, Risky, Till, Tilling, World, stop};
 use abide::durable::keys::Lane;
+use abide::server::CallErrorKind;
 use abide::store::{self, Stamp};
 use abide::{InstanceId, Poison};
 
@@ -24,7 +25,12 @@ async fn a_message_that_blocks_its_instance_is_found_seen_and_purged(world: Worl
         node.server::<Tilling>("desk"),
         node.server::<Tilling>("other"),
     );
-    desk.cast(Risky { n: 1 }).await.unwrap();
+    // Somebody waits for it.
+    let waiting = desk.clone();
+    let waiting = tokio::spawn(async move { waiting.call(Risky { n: 1 }).await });
+    world
+        .until(&["mailbox", "till", "desk"], |out| out.contains("risky"))
+        .await;
     desk.cast(Add { n: 5 }).await.unwrap();
     other.call(Add { n: 1 }).await.unwrap();
     let stuck = world
@@ -53,7 +59,12 @@ async fn a_message_that_blocks_its_instance_is_found_seen_and_purged(world: Worl
     assert!(planned.contains("1 message would be deleted"), "{planned}");
     assert_eq!(world.done(&["mailbox", "till", "desk"]).lines().count(), 3);
     let purged = world.done(&[&purge[..], &["--yes"]].concat());
-    assert!(purged.contains("1 message deleted"), "{purged}");
+    assert!(
+        purged.contains("1 message deleted, 1 of them awaited"),
+        "{purged}"
+    );
+    let told = waiting.await.unwrap().unwrap_err();
+    assert_eq!(told.kind(), CallErrorKind::Killed);
     world
         .until(&["call", "till", "desk", "sum", "{}", "--query"], |out| {
             out == "5\n"

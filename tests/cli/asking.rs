@@ -1,0 +1,74 @@
+//! What is different on a terminal: questions, colours and progress.
+
+use crate::support::{Add, Tilling, World, stop};
+use crate::terminal::Screen;
+
+const PURGE: &[&str] = &["purge", "till", "desk", "--head"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_before_the_answer_is_yes() {
+    let world = World::sqlite();
+    let node = world.producer().await;
+    let desk = node.server::<Tilling>("desk");
+    desk.cast_all([Add { n: 1 }, Add { n: 2 }]).await.unwrap();
+    stop(node).await;
+    let messages = || {
+        world
+            .done(&["mailbox", "till", "desk", "--json"])
+            .lines()
+            .count()
+    };
+    // No, nothing, the end of the input, and Ctrl-C.
+    for (answer, code) in [("n\r", 1), ("\r", 1), ("\x04", 1), ("\x03", -1)] {
+        let purge = Screen::of(&world, PURGE);
+        let asked = purge.until("the question", |text| text.contains("Go on? [y/N]"));
+        assert!(asked.contains("1 message would be deleted"), "{asked}");
+        purge.press(answer);
+        assert_eq!(purge.ended(), code, "{answer:?}");
+        assert_eq!(messages(), 2);
+        // Whoever only asked has left nothing behind.
+        assert_eq!(world.done(&["sessions"]), "");
+    }
+    let purge = Screen::of(&world, PURGE);
+    purge.until("the question", |text| text.contains("Go on? [y/N]"));
+    purge.press("y\r");
+    purge.until("the report", |text| text.contains("1 message deleted"));
+    assert_eq!(purge.ended(), 0);
+    assert_eq!(messages(), 1);
+    // Of nothing nobody is asked.
+    let burn = Screen::of(&world, &["dead", "purge", "--all"]);
+    burn.until("the report", |text| text.contains("0 dead letters deleted"));
+    assert_eq!(burn.ended(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colours_and_progress_are_shown_on_a_terminal_only() {
+    const BOLD: &str = "\x1b[1m";
+    let world = World::sqlite();
+    let node = world.producer().await;
+    let desk = node.server::<Tilling>("desk");
+    desk.cast_all((0..500).map(|n| Add { n })).await.unwrap();
+    stop(node).await;
+    for (variables, has_colour) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let ls = Screen::with(&world, &["ls"], variables);
+        ls.until("the list", |text| text.contains("till  desk"));
+        assert_eq!(ls.printed().contains(BOLD), has_colour);
+        assert_eq!(ls.ended(), 0);
+    }
+    assert!(!world.done(&["ls"]).contains('\x1b'));
+    let path = |name: &str| world.dir.path().join(name).display().to_string();
+    let export = Screen::of(&world, &["export", "--output", &path("desk.export")]);
+    export.until("the report", |text| text.contains("exported 504 records"));
+    assert!(
+        export.printed().contains(" records, "),
+        "{}",
+        export.printed()
+    );
+    assert_eq!(export.ended(), 0);
+    let other = World::sqlite();
+    let import = Screen::of(&other, &["import", &path("desk.export")]);
+    import.until("the report", |text| text.contains("500 messages"));
+    // A bar, which is gone at the end.
+    assert!(import.printed().contains('█') && !import.text().contains('█'));
+    assert_eq!(import.ended(), 0);
+}
