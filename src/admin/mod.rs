@@ -232,7 +232,7 @@ impl Admin {
         T: Send,
     {
         if !dry_run {
-            return self.change(body).await;
+            return Box::pin(self.change(body)).await;
         }
         let planned = self.look(|tx| {
             let work = body(tx);
@@ -243,7 +243,7 @@ impl Admin {
                 }
             }
         });
-        planned.await?
+        Box::pin(planned).await?
     }
 
     /// Makes one change, exactly once. A body that refuses, or that only looked, has written nothing.
