@@ -113,10 +113,9 @@ impl Export<'_> {
         Ok(Some(bodies.into_iter().map(Record).collect()))
     }
 
-    /// What could not be read so far, and so is not among the records.
-    #[must_use]
-    pub fn damaged(&self) -> &[Damage] {
-        &self.damaged
+    /// What could not be read since this was asked last, and so is not among the records.
+    pub fn take_damaged(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damaged)
     }
 
     /// How many records there were so far.

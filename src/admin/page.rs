@@ -10,6 +10,9 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
+/// How much damage a report names of what may be a whole namespace.
+pub(super) const MAX_DAMAGED: usize = 1_000;
+
 /// A part of a listing: what one transaction found.
 #[derive(Debug, Clone)]
 pub struct Page<T> {

@@ -5,7 +5,7 @@ mod batch;
 use super::Admin;
 use super::error::AdminError;
 use super::mailbox::QueuedView;
-use super::page::Damage;
+use super::page::{Damage, MAX_DAMAGED};
 use crate::durable::keys::{InstanceKeys, Lane};
 use crate::durable::{Answer, Message, Namespace, Work, queue, reply};
 use crate::id::InstanceId;
@@ -15,9 +15,6 @@ use futures_util::future::try_join;
 
 /// How many of the messages a report shows.
 const SHOWN: usize = 100;
-
-/// How much damage a report names.
-const MAX_DAMAGED: usize = 1_000;
 
 /// Which messages of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::error::AdminError;
-use super::page::{Damage, Place, or_damage};
+use super::page::{Damage, MAX_DAMAGED, Place, or_damage};
 use super::walk::{Found, Walk};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::{Work, attempts, lock, ready};
@@ -21,7 +21,7 @@ pub struct Restored {
     pub locks: u64,
     /// How many claims on messages were given back.
     pub claims: u64,
-    /// What could not be read, and was left as it is.
+    /// What could not be read, and was left as it is: the first 1,000.
     pub damaged: Vec<Damage>,
 }
 
@@ -68,7 +68,8 @@ impl Admin {
             let page = self.free_page(&place).await?;
             restored.locks += page.locks;
             restored.claims += page.claims;
-            restored.damaged.extend(page.damaged);
+            let room = MAX_DAMAGED.saturating_sub(restored.damaged.len());
+            restored.damaged.extend(page.damaged.into_iter().take(room));
             rest = page.rest;
         }
         Ok(restored)

@@ -10,7 +10,7 @@ async fn export(admin: &Admin, scope: Scope) -> Vec<String> {
     while let Some(records) = export.next().await.unwrap() {
         lines.extend(records.iter().map(|record| record.to_line().unwrap()));
     }
-    assert_eq!(export.damaged(), []);
+    assert_eq!(export.take_damaged(), []);
     lines
 }
 

@@ -143,6 +143,40 @@ fn dead_letters_are_retried_in_their_order_after_the_handler_was_mended() {
 }
 
 #[test]
+fn dead_letters_of_a_store_that_was_far_ahead_are_retried_after_a_restore() {
+    let world = World::new(9);
+    let strict = world.serve("a", true, Poison::DeadLetter);
+    let put_13 = strict.courier().cast(vec![put("x", 13)]);
+    world.run(async { put_13.await.unwrap() });
+    world.sleep(secs(60));
+    world.stop(&strict);
+    let admin = &world.admin;
+    let all = DeadFilter::default();
+    let keys = admin.namespace().keys().instance(&log("x"));
+    // As if it had come from a store with higher versions.
+    let ahead = abide::store::Stamp::from_bytes([9; 12]);
+    let letter = world.run(async {
+        use abide::store::{Store, TransactionExt};
+        let page = admin.dead_letters(&all, None, 10).await.unwrap();
+        let tx = world.store.begin().unwrap();
+        let stored = keys.dead_letter(page.items[0].stamp, 0);
+        let letter = tx.peek(&stored).await.unwrap().unwrap();
+        tx.clear(&stored);
+        tx.set(&keys.dead_letter(ahead, 0), &letter);
+        tx.commit().await.unwrap();
+        letter
+    });
+    assert!(!letter.is_empty());
+    world.run(async {
+        assert_eq!(admin.restored().await.unwrap().incarnation, 1);
+        assert_eq!(admin.retry_dead(&all, false).await.unwrap().letters, 1);
+        assert_eq!(admin.retry_dead(&all, false).await.unwrap().letters, 0);
+        assert_eq!(admin.instance(&log("x")).await.unwrap().length, 1);
+    });
+    assert_eq!(world.doctor(), []);
+}
+
+#[test]
 fn a_purge_keeps_the_length_and_the_mark_right_without_any_node() {
     let world = World::new(3);
     let sender = world.sender();

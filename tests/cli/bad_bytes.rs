@@ -1,151 +1,20 @@
 //! Bytes that abide does not write, in every kind of key: every command reports those that it meets,
 //! and goes on.
 
+use crate::planted::{
+    BAD, BREAK, BURN, DEAD, DEAD_SHOW, EXPORT, LOCK, LS, MAILBOX, PURGE, PURGE_HEAD, Planted,
+    RESTORED, RETRY, SET, SHOW, STAMP, TO_DEAD, is_instance, planted,
+};
 use crate::support::{Add, Hold, Till, Tilling, World, stop};
-use abide::durable::keys::{Keys, Lane, SessionId};
-use abide::store::{self, KeyRange, Stamp};
-use abide::{InstanceId, Poison};
+use abide::Poison;
+use abide::durable::keys::Keys;
+use abide::store;
 use bytes::Bytes;
 
 on_each_store!(
     undecodable_bytes_are_reported_by_every_command_and_hide_nothing,
     a_namespace_whose_description_is_damaged_is_refused_by_name,
 );
-
-const BAD: &[u8] = b"\xff\xff garbage";
-
-/// The stamp of every message and letter that is planted.
-const STAMP: &str = "000000000000000100000000";
-
-fn foreign(range: &KeyRange) -> Bytes {
-    [&range.begin[..], b"\x02not a tuple"].concat().into()
-}
-
-/// A kind of key.
-struct Planted {
-    /// Its name, which is also the id of the instance that it belongs to, if it belongs to one.
-    name: &'static str,
-    key: Bytes,
-    /// The commands that meet it and so must name it, besides the doctor: `ID` stands for the name.
-    meet: &'static [&'static str],
-}
-
-const LS: &str = "ls till";
-const SHOW: &str = "show till ID";
-const SET: &str = "set till ID sum 5 --dry-run";
-const MAILBOX: &str = "mailbox till ID";
-const EXPORT: &str = "export till ID";
-const PURGE: &str = "purge till ID --all --dry-run";
-const PURGE_HEAD: &str = "purge till ID --head --dry-run";
-const TO_DEAD: &str = "purge till ID --all --to-dead --dry-run";
-const DEAD: &str = "dead ls till ID";
-const DEAD_SHOW: &str = "dead show till ID STAMP";
-const RETRY: &str = "dead retry till ID --dry-run";
-const BURN: &str = "dead purge till ID --dry-run";
-const LOCK: &str = "lock show till ID";
-const BREAK: &str = "lock break till ID --retry --dry-run";
-const RESTORED: &str = "restored --yes";
-
-/// Every kind of key that there is.
-fn planted(all: &Keys) -> Vec<Planted> {
-    let stamp = Stamp::from_bytes([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-    let of = |id: &str| all.instance(&InstanceId::new("till", id).unwrap());
-    let session = all.session(SessionId::from_bytes([7; SessionId::LEN]));
-    let message = |id, lane, chunk| of(id).message(lane, 0, stamp, chunk);
-    let (ordinary, priority) = (Lane::Ordinary, Lane::Priority);
-    let sum: Bytes = [&of("leaf").state().begin[..], b"\x02sum\0"]
-        .concat()
-        .into();
-    let lock_message = of("lock-message").lock_message_chunk(0);
-    let waiting = &[LS, MAILBOX, PURGE, PURGE_HEAD, TO_DEAD, EXPORT][..];
-    let kinds: [(&'static str, Bytes, &'static [&'static str]); 29] = [
-        ("version", of("version").version(), &[LS, SHOW, SET, EXPORT]),
-        ("leaf", sum, &[SHOW, SET, EXPORT]),
-        (
-            "foreign-leaf",
-            foreign(&of("foreign-leaf").state()),
-            &[SHOW, SET, EXPORT],
-        ),
-        (
-            "lock",
-            of("lock").lock(),
-            &[LS, LOCK, BREAK, EXPORT, RESTORED],
-        ),
-        ("lock-message", lock_message, &[LOCK, BREAK, EXPORT]),
-        (
-            "attempts",
-            of("attempts").attempts(ordinary),
-            &[LS, RESTORED],
-        ),
-        (
-            "attempts-first",
-            of("attempts-first").attempts(priority),
-            &[LS, RESTORED],
-        ),
-        ("message", message("message", ordinary, 0), waiting),
-        (
-            "priority",
-            message("priority", priority, 0),
-            &[LS, MAILBOX, PURGE, TO_DEAD, EXPORT],
-        ),
-        ("half", message("half", ordinary, 1), waiting),
-        (
-            "foreign-message",
-            foreign(&of("foreign-message").mailbox(ordinary)),
-            waiting,
-        ),
-        ("pause", of("pause").paused(), &[LS, EXPORT]),
-        ("length", of("length").length(), &[LS]),
-        (
-            "letter",
-            of("letter").dead_letter(stamp, 0),
-            &[DEAD, DEAD_SHOW, RETRY, BURN, EXPORT],
-        ),
-        (
-            "foreign-letter",
-            foreign(&of("foreign-letter").dead_letters()),
-            &[LS, DEAD, RETRY, BURN, EXPORT],
-        ),
-        (
-            "directory",
-            all.directory(&InstanceId::new("till", "directory").unwrap()),
-            &[LS, EXPORT],
-        ),
-        ("mark", of("mark").ready().clone(), &[LS]),
-        ("foreign entry", foreign(&all.directory_of(None)), &["ls"]),
-        (
-            "foreign mark",
-            foreign(&all.ready_of(of("any").shard())),
-            &["ls --stuck"],
-        ),
-        ("wake", all.wake(of("any").shard()), &[]),
-        ("kind pause", all.kind_paused("shop"), &["ls", "export"]),
-        (
-            "heartbeat",
-            session.heartbeat(),
-            &["sessions", "nodes --apart 1ms"],
-        ),
-        ("reply wake", session.reply_wake(), &[]),
-        ("reply", session.reply(1, 0), &[]),
-        ("outcome", session.outcome(3), &[]),
-        (
-            "foreign session",
-            foreign(&all.sessions()),
-            &["sessions", "nodes --apart 1ms"],
-        ),
-        ("import", all.import(), &["import STREAM"]),
-        (
-            "foreign instance",
-            foreign(&all.instances_of(0, None)),
-            &["ls", "dead ls", "export"],
-        ),
-        ("foreign", foreign(&all.all()), &[]),
-    ];
-    let kinds = kinds.into_iter();
-    kinds
-        .map(|(name, key, meet)| Planted { name, key, meet })
-        .collect()
-}
 
 /// What looks, or plans, and changes nothing.
 const LOOKING: &[&str] = &[
@@ -198,11 +67,6 @@ const ACTING: &[&str] = &[
     "lock break till ID --discard --yes",
     "reset till ID --yes",
 ];
-
-fn is_instance(name: &str) -> bool {
-    !name.contains(' ')
-        && !["wake", "heartbeat", "reply", "outcome", "import", "foreign"].contains(&name)
-}
 
 /// Instances that have what can be damaged, and one that stays sound.
 async fn lived_in(world: &World, planted: &[Planted]) {
@@ -273,6 +137,8 @@ async fn undecodable_bytes_are_reported_by_every_command_and_hide_nothing(world:
             }
         }
     }
+    #[cfg(unix)]
+    top_names_damage(&world);
     let said = run("doctor", "", true);
     let hidden = planted.iter().filter(|of| !names(&said, &of.key));
     silent.extend(hidden.map(|of| format!("the doctor hides {}: {said}", of.name)));
@@ -314,6 +180,17 @@ async fn undecodable_bytes_are_reported_by_every_command_and_hide_nothing(world:
         assert_eq!(world.done(&call), sum, "{id}");
     }
     stop(node).await;
+}
+
+/// The live view says that there is some, and goes on.
+#[cfg(unix)]
+fn top_names_damage(world: &World) {
+    let top = crate::terminal::Screen::of(world, &["top", "--every", "100ms"]);
+    top.until("the damage", |text| {
+        text.contains("damaged, see `doctor`") && text.contains("till/")
+    });
+    top.press("q");
+    assert_eq!(top.ended(), 0);
 }
 
 /// Whether a text names a key. In JSON a backslash is written twice.

@@ -16,6 +16,7 @@
 mod support;
 #[cfg(unix)]
 mod terminal;
+mod till;
 
 #[cfg(unix)]
 mod asking;
@@ -23,6 +24,7 @@ mod bad_bytes;
 mod golden;
 mod mending;
 mod moving;
+mod planted;
 #[cfg(unix)]
 mod top;
 mod usage;

@@ -34,7 +34,10 @@ fn a_run_is_over_before_its_lock_is_given_up() {
         let left = world.notes.place("left 1 by holder");
         let began = world.notes.place("ran 1 attempt 2 by next");
         assert!(left.is_some() && began.is_some(), "seed {seed}");
-        assert!(left < began, "seed {seed}: left at {left:?}, next at {began:?}");
+        assert!(
+            left < began,
+            "seed {seed}: left at {left:?}, next at {began:?}"
+        );
         world
             .run(next.node.server::<crate::support::Desks>("one").kill())
             .unwrap();

@@ -3,6 +3,7 @@
 use super::{DeadFilter, DeadLetterView, DeadReport};
 use crate::admin::Admin;
 use crate::admin::error::AdminError;
+use crate::admin::page::MAX_DAMAGED;
 use crate::admin::state::nudge;
 use crate::durable::queue::Pushes;
 use crate::durable::{Message, Work, dead};
@@ -11,9 +12,6 @@ use crate::store::{CommitStamp, Stamp, StoreErrorKind, Version};
 
 /// How many letters one transaction retries or deletes.
 const BATCH: usize = 200;
-
-/// How much damage a report names.
-const MAX_DAMAGED: usize = 1_000;
 
 /// What to do with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +31,7 @@ impl Admin {
         let until = self
             .look(|tx| async move { tx.read_version().await })
             .await?;
+        let now = self.namespace.incarnation();
         let mut report = DeadReport::default();
         let mut cursor = None;
         loop {
@@ -42,7 +41,7 @@ impl Admin {
             let due: Vec<DeadLetterView> = page
                 .items
                 .into_iter()
-                .filter(|view| version_of(view.stamp) <= until)
+                .filter(|view| version_of(view.stamp) <= until || is_older(view, now))
                 .collect();
             for group in due.chunk_by(|a, b| a.instance == b.instance) {
                 self.dispose_of(group, fate, dry_run, &mut report).await?;
@@ -137,6 +136,13 @@ impl Admin {
         })
         .await
     }
+}
+
+/// Whether a letter's stamp is of another store, which says nothing about this one's versions. What
+/// cannot be read is never retried.
+fn is_older(view: &DeadLetterView, incarnation: u32) -> bool {
+    let letter = view.letter.as_ref();
+    letter.map_or(true, |letter| letter.incarnation < incarnation)
 }
 
 fn version_of(stamp: Stamp) -> Version {

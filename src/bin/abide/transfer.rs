@@ -31,17 +31,17 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
     let mut export = session.admin.export(scope);
     let mut target = Target::open(args.output.as_deref(), &mut export)?;
     let bar = spinner();
-    let mut shown = 0;
+    let mut unread = 0;
     while let Some(records) = export.next().await? {
         for record in records {
             target.line(&record.to_line()?)?;
         }
         bar.set_position(export.records());
-        for damage in export.damaged().iter().skip(shown) {
+        for damage in export.take_damaged() {
             // The stream is on the standard output, so this is not, in any form.
-            bar.suspend(|| writeln!(io::stderr(), "{}", damage_line(damage)))?;
+            bar.suspend(|| writeln!(io::stderr(), "{}", damage_line(&damage)))?;
+            unread += 1;
         }
-        shown = export.damaged().len();
     }
     target.finish()?;
     bar.finish_and_clear();
@@ -50,12 +50,12 @@ pub(crate) async fn export(session: &mut Session, args: Export) -> Result<(), Fa
         "exported {}",
         plural(export.records(), "record")
     )?;
-    match shown {
+    match unread {
         0 => Ok(()),
         _ => Err(Failure::refused(format!(
             "{} could not be read and {} not in the export",
-            plural(u64::try_from(shown).unwrap_or(u64::MAX), "thing"),
-            if shown == 1 { "is" } else { "are" },
+            plural(unread, "thing"),
+            if unread == 1 { "is" } else { "are" },
         ))),
     }
 }
