@@ -71,12 +71,7 @@ impl Admin {
         Ok(Page {
             items: head.messages.iter().map(Into::into).collect(),
             damaged,
-            next: head.more.then(|| {
-                Cursor(Place {
-                    key: head.rest.begin.to_vec(),
-                    ..Place::default()
-                })
-            }),
+            next: head.more.then(|| Cursor(Place::key(&head.rest.begin))),
         })
     }
 }

@@ -110,6 +110,14 @@ impl Place {
         }
     }
 
+    /// Where a listing goes on that has but one part.
+    pub(super) fn key(key: &[u8]) -> Self {
+        Self {
+            key: key.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// The rest of a range from here on. A cursor comes from outside, so it may point anywhere.
     pub(super) fn rest_of(&self, range: KeyRange) -> KeyRange {
         let begin = Bytes::copy_from_slice(&self.key);

@@ -103,10 +103,7 @@ impl Admin {
                     }
                     page.items.push(view);
                 }
-                page.next = Some(Cursor(Place {
-                    key: rest.begin.to_vec(),
-                    ..Place::default()
-                }));
+                page.next = Some(Cursor(Place::key(&rest.begin)));
                 Ok(page)
             }
         })
