@@ -23,7 +23,7 @@
 //! | pauses | [`pause`](Admin::pause), [`resume`](Admin::resume), [`pause_kind`](Admin::pause_kind), [`resume_kind`](Admin::resume_kind) |
 //! | the end | [`kill`](Admin::kill), [`reset`](Admin::reset) |
 //! | processes | [`sessions`](Admin::sessions), [`nodes`](Admin::nodes) |
-//! | consistency | [`doctor`](Admin::doctor), [`fix`](Admin::fix) |
+//! | consistency | [`doctor`](Admin::doctor), [`fix`](Admin::fix), [`diagnose`](Admin::diagnose) |
 //! | after a restore | [`restored`](Admin::restored) |
 //! | moving house | [`export`](Admin::export), [`import`](Admin::import) |
 //!
