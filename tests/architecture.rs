@@ -84,6 +84,19 @@ fn tokio_is_the_environments_business() {
     assert_absent("tokio::", &["bin/", "env.rs", "node/", "testing/"]);
 }
 
+/// So the steps of every operation can run wherever there is an environment: in the simulation, or in
+/// another simulator.
+#[test]
+fn clocks_threads_and_randomness_come_from_the_environment() {
+    // The backends have threads of their own, and whoever blocks a thread for a call parks it.
+    let apart = ["bin/", "env.rs", "store/fdb/", "store/sqlite/", "testing/"];
+    for word in ["Instant::now", "SystemTime::now", "rand::rng", "thread_rng"] {
+        assert_absent(word, &apart);
+    }
+    let apart = [&apart[..], &["node/", "server/blocking.rs"]].concat();
+    assert_absent("thread::", &apart);
+}
+
 /// The lower layers, and what they must not name.
 const LAYERS: [(&str, &[&str]); 9] = [
     (

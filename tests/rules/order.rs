@@ -150,3 +150,73 @@ fn a_chained_turn_reads_at_its_own_version_and_never_skips_a_read() {
 fn a_cached_state_is_compared_with_the_version_that_was_read() {
     holds_only_without(Bug::StaleCacheAccepted, 20, at_once);
 }
+
+/// Long and uneven, so that a process learns late what it has committed.
+fn late() -> Faults {
+    Faults {
+        delay: 1.0,
+        delay_by: ms(300),
+        ..Faults::none()
+    }
+}
+
+/// While a process does not know yet that its turn has landed, another one goes on from there. What the
+/// first one reads ahead begins where its own turn ended, which is the past by then.
+fn queries_see_what_others_were_told(seed: u64) {
+    let world = World::with_batches(seed);
+    let (slow, quick) = (world.serve("slow"), world.serve("quick"));
+    for round in 0..8 {
+        slow.store.set_faults(late());
+        let turn = world.spawn(slow.desk("one").call(Put { n: 2 * round }));
+        while world.all(&quick, "one").len() as u64 <= 2 * round {
+            world.rest(ms(5));
+        }
+        let place = world.put(&quick, "one", 2 * round + 1);
+        assert_eq!(place, 2 * round + 2);
+        let all = world.all(&slow, "one");
+        assert_eq!(all.len() as u64, place, "what {place} was told is there");
+        slow.store.set_faults(Faults::none());
+        world.rest(secs(1));
+        turn.take().expect("it has ended").unwrap();
+    }
+    world.stop(&slow);
+    world.stop(&quick);
+}
+
+#[test]
+fn a_query_is_not_answered_from_what_was_read_before_it_came() {
+    holds_only_without(Bug::QueryFromPrefetch, 5, queries_see_what_others_were_told);
+}
+
+/// As before, but what comes in between is a message in the mailbox: the next call in memory has to
+/// come behind it.
+fn calls_come_behind_what_was_pushed(seed: u64) {
+    let world = World::with_batches(seed);
+    let (server, sender) = (world.serve("server"), world.sender("sender"));
+    for round in 0..8 {
+        server.store.set_faults(late());
+        let turn = world.spawn(server.desk("one").call(Put { n: 3 * round }));
+        world.rest(ms(200 + 50 * round));
+        let pushed = sender.desk("one").cast(Put { n: 3 * round + 1 });
+        world.run(pushed).unwrap();
+        let behind = world.run(server.desk("one").call(Put { n: 3 * round + 2 }));
+        server.store.set_faults(Faults::none());
+        world.rest(secs(15));
+        turn.take().expect("it has ended").unwrap();
+        let all = world.all(&server, "one");
+        let place = |n| all.iter().position(|known| *known == n);
+        assert!(place(3 * round + 1) < place(3 * round + 2), "{all:?}");
+        assert_eq!(place(3 * round + 2), Some(behind.unwrap() as usize - 1));
+    }
+    world.stop(&server);
+    world.stop(&sender);
+}
+
+#[test]
+fn a_chained_turn_conflicts_with_what_was_pushed_since_it_read() {
+    holds_only_without(
+        Bug::ChainedWithoutMailboxConflict,
+        8,
+        calls_come_behind_what_was_pushed,
+    );
+}

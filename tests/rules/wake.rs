@@ -4,11 +4,11 @@ use crate::support::{Put, World, holds_only_without, ms, secs};
 use abide::durable::keys::Keys;
 use abide::store::{
     Committed, Isolation, KeyRange, KeyValue, MemoryStore, RangeRead, Store, StoreError,
-    StoreFuture, Transaction, Tx, Version,
+    StoreErrorKind, StoreFuture, Transaction, Tx, Version,
 };
-use abide::testing::Bug;
 use abide::testing::faults::Faults;
 use abide::testing::sim::Sim;
+use abide::testing::{Bug, plant};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +18,8 @@ struct Deeds {
     ranges: Vec<Bytes>,
     watched: bool,
     wrote: bool,
+    /// Its commit was refused because of what others had written.
+    conflicted: bool,
 }
 
 /// A store that remembers what each of its transactions did.
@@ -113,7 +115,14 @@ impl Transaction for Observing {
     }
 
     fn commit(&self) -> StoreFuture<Option<Committed>> {
-        self.0.commit()
+        let (commit, deeds) = (self.0.commit(), Arc::clone(&self.1));
+        Box::pin(async move {
+            let committed = commit.await;
+            if let Err(error) = &committed {
+                deeds.lock().unwrap().conflicted = error.kind() == StoreErrorKind::Conflict;
+            }
+            committed
+        })
     }
 }
 
@@ -231,4 +240,54 @@ fn no_push_is_passed_over(seed: u64) {
 #[test]
 fn a_mark_goes_only_if_it_is_what_the_turn_read() {
     holds_only_without(Bug::MarkClearedBlindly, 4, no_push_is_passed_over);
+}
+
+/// A process calls its own instance again and again, while others push to it: how many commits were
+/// refused.
+fn conflicts_beside_pushes() -> usize {
+    let mut conflicts = 0;
+    for seed in 0..10 {
+        let (world, store) = observed(seed);
+        let (server, sender) = (world.serve("server"), world.sender("sender"));
+        let slow = Faults {
+            delay: 0.5,
+            delay_by: ms(4),
+            ..Faults::none()
+        };
+        for process in [&server, &sender] {
+            process.store.set_faults(slow.clone());
+        }
+        let mut ends = Vec::new();
+        for n in 0..100 {
+            let desk = server.desk("one");
+            ends.push(world.spawn(async move { desk.call(Put { n }).await.map(drop) }));
+            if n % 4 == 0 {
+                let desk = sender.desk("one");
+                ends.push(world.spawn(async move { desk.cast(Put { n: 1_000 + n }).await }));
+            }
+            world.rest(ms(n % 3));
+        }
+        world.rest(secs(30));
+        for end in ends {
+            end.take().expect("it has ended").unwrap();
+        }
+        let deeds = store.deeds();
+        conflicts += deeds.iter().filter(|deeds| deeds.conflicted).count();
+        for process in [&server, &sender] {
+            process.store.set_faults(Faults::none());
+            world.stop(process);
+        }
+    }
+    conflicts
+}
+
+/// What was read before a wake-up is known to be old. A turn that acts on it does no harm, because its
+/// commit is refused, but it does its work in vain.
+#[test]
+fn a_turn_that_was_woken_reads_anew() {
+    let anew = conflicts_beside_pushes();
+    plant(Some(Bug::WakeReadOlder));
+    let older = conflicts_beside_pushes();
+    plant(None);
+    assert!(anew * 2 < older, "{anew} conflicts, {older} with old reads");
 }

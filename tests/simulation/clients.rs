@@ -75,9 +75,30 @@ impl Client {
                     one.operation(instance).await;
                 }));
             }
+            if profile == Profile::Duel && me.below(2) == 0 {
+                let one = Arc::clone(&me);
+                let instance = favourite.clone();
+                me.env
+                    .spawn(Box::pin(async move { one.relay(instance).await }));
+            }
             if me.world.is_active() {
                 me.operation(favourite).await;
             }
+        }
+    }
+
+    /// One operation right behind the other, each through some other process. So each of them has to
+    /// come behind what another process was told just now.
+    async fn relay(&self, instance: String) {
+        for _ in 0..=self.below(6) {
+            let peers = self.world.peers();
+            if !self.world.is_active() || peers.is_empty() {
+                return;
+            }
+            let (process, node) = peers[self.below(peers.len() as u64) as usize].clone();
+            let (world, env) = (Arc::clone(&self.world), Arc::clone(&self.env));
+            let there = Self::new(world, node, process, env);
+            there.operation(instance.clone()).await;
         }
     }
 

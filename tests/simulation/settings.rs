@@ -303,6 +303,20 @@ impl Settings {
         }
     }
 
+    /// What goes wrong between the process at a place and the store. In a duel of three the first is
+    /// much slower than the others, who are done with something new before it knows that it is done with
+    /// something old.
+    pub(crate) fn faults_at(&self, place: usize) -> Faults {
+        let mut faults = self.faults.clone();
+        if self.profile == Profile::Duel && self.servers > 2 {
+            faults.delay_by = match place {
+                0 => faults.delay_by * 8,
+                _ => faults.delay_by / 4,
+            };
+        }
+        faults
+    }
+
     /// A client's longest pause between two operations.
     pub(crate) fn think(&self) -> Duration {
         let everybody = u32::try_from((self.servers + self.senders) * self.clients).unwrap();

@@ -30,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) node: Option<Node>,
     /// It is being shut down.
     is_leaving: bool,
+    /// Until when the store is away for it. Outages may overlap; the last one to end ends them.
+    away_until: Duration,
 }
 
 /// What may cost a message an attempt although it has no fault of its own.
@@ -140,9 +142,15 @@ impl World {
 
     /// The nodes that have started, servers first.
     pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.peers().into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// The nodes that have started, servers first, each with the number of its process.
+    pub(crate) fn peers(&self) -> Vec<(usize, Node)> {
         let slots = self.slots.lock().unwrap();
-        let nodes = slots.iter().flatten().filter(|slot| !slot.is_leaving);
-        nodes.filter_map(|slot| slot.node.clone()).collect()
+        let slots = slots.iter().flatten().filter(|slot| !slot.is_leaving);
+        let peers = slots.map(|slot| Some((slot.process, slot.node.clone()?)));
+        peers.flatten().collect()
     }
 
     /// Starts a process in an empty place.
@@ -152,7 +160,7 @@ impl World {
         let seed = self.env.random();
         let store = FaultyStore::new(Arc::clone(&self.cluster) as _, Arc::clone(&self.env), seed);
         store.set_faults(match self.is_active() {
-            true => self.settings.faults.clone(),
+            true => self.settings.faults_at(place),
             false => Faults::none(),
         });
         self.notes
@@ -163,6 +171,7 @@ impl World {
             store: store.clone(),
             node: None,
             is_leaving: false,
+            away_until: Duration::ZERO,
         });
         let (world, env) = (Arc::clone(self), machine.env());
         machine
@@ -370,29 +379,37 @@ impl World {
             // Whoever never learned that it had taken a lock takes it over from itself, which counts.
             self.harm(duration, is_fair);
         }
-        let mut stores = Vec::new();
-        for (index, slot) in self.slots.lock().unwrap().iter().enumerate() {
+        let until = self.env.now() + duration;
+        for (index, slot) in self.slots.lock().unwrap().iter_mut().enumerate() {
             let Some(slot) = slot else { continue };
             if everywhere || index == place {
                 match kind {
                     Some(kind) => slot.store.set_outage(Some(kind)),
                     None => slot.store.set_locked(true),
                 }
+                slot.away_until = slot.away_until.max(until);
                 if !is_fair {
                     self.notes.hold_up(slot.process, duration);
                 }
-                stores.push(slot.store.clone());
             }
         }
         let world = Arc::clone(self);
         self.env.spawn(Box::pin(async move {
             world.env.sleep(duration).await;
-            for store in stores {
-                store.set_outage(None);
-                store.set_locked(false);
-            }
-            world.notes.say(|| "the outage is over".to_owned());
+            world.come_back();
         }));
+    }
+
+    /// The store is there again for those for whom no other outage goes on.
+    fn come_back(&self) {
+        let now = self.env.now();
+        for slot in self.slots.lock().unwrap().iter().flatten() {
+            if slot.away_until <= now {
+                slot.store.set_outage(None);
+                slot.store.set_locked(false);
+            }
+        }
+        self.notes.say(|| "an outage is over".to_owned());
     }
 
     fn purge(self: &Arc<Self>) {
