@@ -98,6 +98,7 @@ async fn clear(bench: &Bench, namespace: &str) {
 /// A node that serves all kinds.
 pub async fn serving(bench: &Bench, namespace: &str, counter: Counter) -> Node {
     let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
+    let builder = builder.runtime(tokio::runtime::Handle::current());
     builder.serve(counter).serve(Table).start().await.unwrap()
 }
 

@@ -41,6 +41,7 @@ pub struct NodeBuilder {
     namespace: String,
     kinds: Vec<Result<Kind, InvalidServer>>,
     threads: Option<usize>,
+    runtime: Option<tokio::runtime::Handle>,
     env: Option<Arc<dyn Env>>,
     client: ClientOptions,
 }
@@ -95,6 +96,18 @@ impl NodeBuilder {
         self
     }
 
+    /// Runs handlers in this tokio runtime instead of in threads of the node's own.
+    ///
+    /// A call from a task of the same runtime then changes threads only for the store: it is answered
+    /// sooner. In return the node depends on that runtime. Tasks that keep its threads busy delay the
+    /// handlers, and once it is shut down the node handles nothing more; its locks and its session
+    /// are kept alive by a thread of their own, as ever, until the node is dropped. In a runtime with
+    /// one thread, a handler that takes long keeps everything else waiting.
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// How long a push, a cast or a call, is tried while the store does not answer. Default 30 s.
     pub fn push_for(mut self, time: Duration) -> Self {
         self.client.push_for = time;
@@ -137,7 +150,7 @@ impl NodeBuilder {
         }
         let threads = match self.env {
             Some(env) => Threads::given(env),
-            None => Threads::start(self.threads).map_err(StartError::Threads)?,
+            None => Threads::start(self.threads, self.runtime).map_err(StartError::Threads)?,
         };
         let store = match self.store {
             Where::Url(url) => store::open(&url).await.map_err(StartError::Store)?,
@@ -198,6 +211,7 @@ impl Node {
             namespace: DEFAULT_NAMESPACE.to_owned(),
             kinds: Vec::new(),
             threads: None,
+            runtime: None,
             env: None,
             client: ClientOptions::default(),
         }
@@ -291,13 +305,20 @@ impl Threads {
         }
     }
 
-    /// Threads of the node's own. The pulse has one to itself, so that no handler, however long it
-    /// takes, makes a living node look dead.
-    fn start(threads: Option<usize>) -> std::io::Result<Self> {
+    /// Threads of the node's own, or those of a runtime. The pulse has one to itself in any case, so
+    /// that no handler, however long it takes, makes a living node look dead.
+    fn start(
+        threads: Option<usize>,
+        runtime: Option<tokio::runtime::Handle>,
+    ) -> std::io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = threads.unwrap_or(processors.max(2));
+        let env = match runtime {
+            Some(runtime) => TokioEnv::new(runtime),
+            None => TokioEnv::with_threads("abide-work", threads)?,
+        };
         Ok(Self {
-            env: Arc::new(TokioEnv::with_threads("abide-work", threads)?),
+            env: Arc::new(env),
             pulse: Arc::new(TokioEnv::with_threads("abide-pulse", 1)?),
         })
     }
