@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// In the order in which they run.
 pub const NAMES: &[&str] = &[
+    "bare_turn",
+    "bare_turn_64",
     "call_sequential",
     "call_two_processes",
     "call_two_processes_64",
@@ -49,6 +51,8 @@ const FILLED_AT_ONCE: u64 = 10_000;
 pub async fn run(bench: &Bench, case: &str) -> Result<Measured, &'static str> {
     let namespace = fresh_name(case);
     let measured = match case {
+        "bare_turn" => floor::bare_turns(bench, 1).await,
+        "bare_turn_64" => floor::bare_turns(bench, 64).await,
         "call_sequential" => calls(bench, &namespace, 1, 1).await,
         "call_two_processes" => processes::calls(bench, &namespace, 1).await?,
         "call_two_processes_64" => processes::calls(bench, &namespace, 64).await?,
@@ -105,6 +109,7 @@ pub async fn serving(bench: &Bench, namespace: &str, counter: Counter) -> Node {
 /// A node that serves nothing.
 pub async fn sending(bench: &Bench, namespace: &str) -> Node {
     let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
+    let builder = builder.runtime(tokio::runtime::Handle::current());
     builder.start().await.unwrap()
 }
 

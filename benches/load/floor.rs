@@ -1,8 +1,14 @@
 //! The floor: what the store costs without abide.
+//!
+//! Beside it stand *bare turns*: the reads and writes of a call's turn, and nothing else. What a case
+//! needs more than they do is abide's; what they need themselves is the store's.
 
 use crate::Bench;
 use crate::drive::{Measured, drive};
+use abide::store::{CommitStamp, Committed, Isolation, KeyRange, StoreError, Tx, Version};
+use futures_util::future::try_join3;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a case and the floor take turns: often enough to share the weather, seldom enough that
@@ -37,6 +43,54 @@ where
     }
     measured.floor = Some(Box::new(floor));
     measured
+}
+
+/// What a call's turn reads and writes, done by so many tasks, each with an instance of its own.
+pub async fn bare_turns(bench: &Bench, tasks: u64) -> Measured {
+    // A task's last commit, at whose version it reads where a fresh one would cost something.
+    let versions: Arc<Vec<AtomicU64>> = Arc::new((0..tasks).map(|_| AtomicU64::new(0)).collect());
+    let store = Arc::clone(&bench.raw);
+    let began = Instant::now();
+    beside(bench, tasks, move |task, round| {
+        let (store, versions) = (Arc::clone(&store), Arc::clone(&versions));
+        let value = (began.elapsed().as_nanos() as u64 ^ round).to_le_bytes();
+        async move {
+            let version = &versions[usize::try_from(task).unwrap()];
+            loop {
+                let tx = store.begin().unwrap();
+                let known = version.load(Ordering::Relaxed);
+                if store.read_versions_cost() && known > 0 {
+                    tx.set_read_version(Version(known));
+                }
+                match bare_turn(&tx, task, &value).await {
+                    Ok(committed) => break version.store(committed.version.0, Ordering::Relaxed),
+                    // Too old, after the pause in which the floor is measured.
+                    Err(_) => version.store(0, Ordering::Relaxed),
+                }
+            }
+        }
+    })
+    .await
+}
+
+async fn bare_turn(tx: &Tx, task: u64, value: &[u8]) -> Result<Committed, StoreError> {
+    let key = |part: &str| format!("abide load turn {task} {part}").into_bytes();
+    let known = KeyRange::new(key("a"), key("z"));
+    let page = tx.get_range(known.read().snapshot().limit(8));
+    tx.add_read_conflict(&known);
+    let mark = tx.get(
+        format!("abide load mark {task}").as_bytes(),
+        Isolation::Snapshot,
+    );
+    let pause = tx.get(b"abide load pause", Isolation::Serializable);
+    try_join3(page, mark, pause).await?;
+    let marker = format!("abide load marker {task}");
+    tx.add_read_conflict(&KeyRange::single(marker.as_bytes()));
+    tx.set(&key("state"), value);
+    let stamped = [0; CommitStamp::LEN];
+    tx.set_versionstamped_value(&key("version"), &stamped, 0);
+    tx.set_versionstamped_value(marker.as_bytes(), &stamped, 0);
+    Ok(tx.commit().await?.expect("it wrote"))
 }
 
 async fn commits(bench: &Bench, writers: u64, time: Duration) -> Measured {

@@ -238,7 +238,7 @@ impl Pusher {
         carrier.leave_the_gone(&self.presence).await?;
         let (session, lane) = carrier.lane(&self.presence);
         let landed = lane
-            .run_for(self.push_for, |tx| {
+            .run_blind(self.push_for, |tx| {
                 let (session, units) = (Arc::clone(&session), Arc::clone(units));
                 attempts.fetch_add(1, Ordering::Relaxed);
                 // Written by the future and not before it: an attempt that finds an earlier one

@@ -1,7 +1,8 @@
 //! A turn's reads, begun before there is a message for it.
 //!
-//! A turn that follows another one of the same worker may read at the version of that one's commit:
-//! it needs no read version of its own, and can read at once. Invariants:
+//! A turn may read at a version that is known already: that of the commit of the turn before it, of
+//! the push that it is for, or of the scan that found the instance. Then it needs no read version of
+//! its own, and can read at once. Invariants:
 //!
 //! - *It reads.* Commits of one batch share a version, so what the turn before knew of the instance
 //!   is not knowledge of this version. Nothing is taken from it but the number.
@@ -10,6 +11,7 @@
 //!   has messages from memory it has a conflict on the whole mailbox. A turn that would write nothing
 //!   is run again at a fresh version.
 
+use super::slots::Visible;
 use super::view::View;
 use crate::durable::Namespace;
 use crate::durable::keys::InstanceKeys;
@@ -30,6 +32,7 @@ const GOOD_FOR: Duration = Duration::from_secs(4);
 pub(super) struct Ahead {
     tx: Tx,
     view: Reads,
+    version: Version,
     begun: Duration,
 }
 
@@ -37,7 +40,7 @@ pub(super) struct Ahead {
 pub(super) type Reads = Pin<Box<MaybeDone<BoxFuture<'static, Result<View, StoreError>>>>>;
 
 impl Ahead {
-    /// Begins to read at a version: that of the commit just made.
+    /// Begins to read at a version.
     pub(super) fn begin(
         namespace: &Namespace,
         keys: &InstanceKeys,
@@ -58,8 +61,14 @@ impl Ahead {
         Some(Self {
             tx,
             view: Box::pin(maybe_done(view)),
+            version,
             begun: now,
         })
+    }
+
+    /// Whether the reads show what somebody looked for.
+    pub(super) fn shows(&self, visible: Visible) -> bool {
+        matches!(visible, Visible::From(version) if version <= self.version)
     }
 
     /// Waits for something else, going on with the reads meanwhile.

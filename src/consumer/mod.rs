@@ -34,7 +34,7 @@ use claims::Claims;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
-use slots::Look;
+use slots::{Look, Visible};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -238,22 +238,19 @@ impl Consumer {
         (self.reports)(what);
     }
 
-    /// Looks at an instance, at `version` or later; every turn reads at a fresh version. Whether
-    /// there is anything to begin.
-    fn look_at(&self, instance: &InstanceId, look: &Look, _version: Version) -> bool {
+    /// Looks at an instance.
+    fn look_at(&self, instance: &InstanceId, look: &Look, visible: Visible) {
         let Some(kind) = self.kinds.get(instance.kind()) else {
-            return false;
+            return;
         };
-        let (start, is_new) = kind.slots().look(instance, look);
-        let started = start.is_some();
+        let start = kind.slots().look(instance, look, visible);
         if let (Some(memory), Some(me)) = (start, self.me.upgrade()) {
-            me.work(kind, instance.clone(), memory);
+            me.work(kind, instance.clone(), memory, Some(visible));
         }
-        started && is_new
     }
 
     fn look_now(&self, instance: &InstanceId) {
-        self.look_at(instance, &Look::Now, Version(0));
+        self.look_at(instance, &Look::Now, Visible::Now);
     }
 
     /// Looks at an instance after a while.
@@ -314,7 +311,7 @@ impl Local for Consumer {
     }
 
     fn pushed(&self, instance: &InstanceId, version: Version) {
-        self.look_at(instance, &Look::Now, version);
+        self.look_at(instance, &Look::Now, Visible::From(version));
     }
 
     fn offer(&self, inline: Inline) -> Result<(), Inline> {
@@ -325,7 +322,7 @@ impl Local for Consumer {
         let instance = inline.instance.clone();
         let start = kind.slots().offer(inline)?;
         if let Some(memory) = start {
-            me.work(kind, instance, memory);
+            me.work(kind, instance, memory, None);
         }
         Ok(())
     }

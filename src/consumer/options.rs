@@ -45,7 +45,7 @@ pub(crate) const HANDLER_TIME: Duration = Duration::from_secs(4);
 impl Default for KindOptions {
     fn default() -> Self {
         Self {
-            batch_messages: 256,
+            batch_messages: 1_000,
             batch_bytes: 1_000_000,
             batch_time: Duration::from_millis(250),
             attempts: 5,
@@ -60,8 +60,9 @@ impl Default for KindOptions {
 }
 
 impl KindOptions {
-    /// How many messages one commit takes at most. Default 256: a commit's cost is spread thin by
-    /// then, and a conflict throws no more away. At least one.
+    /// How many messages one commit takes at most. Default 1 000: by then the messages cost more than
+    /// the commit, in a cluster too, and a conflict throws no more away. At least one, and no more
+    /// than 1 000 count.
     #[must_use]
     pub fn batch_messages(mut self, messages: usize) -> Self {
         self.batch_messages = messages.max(1);

@@ -134,7 +134,7 @@ impl LockedRun {
         let start = self.kind.slots().close(&self.instance, closing);
         if let Some(memory) = start {
             self.consumer
-                .work(&self.kind, self.instance.clone(), memory);
+                .work(&self.kind, self.instance.clone(), memory, None);
         }
     }
 

@@ -1,17 +1,18 @@
 //! How a node learns what there is to do: it scans the ready marks of its shards, and waits at their
 //! wake counters.
 //!
-//! No wake-up is lost: a watch is armed only in a read-only transaction that has seen nothing but
-//! what is being worked on or parked, and whose wake counter equals the one that the scan began
-//! with. A push after that changes the counter, and the watch fires. What is lost all the same, a
+//! No wake-up is lost: a watch is armed only in a read-only transaction that ends a scan of the whole
+//! shard, and whose wake counter equals the one that the scan began with. Whatever the scan has seen is
+//! being worked on, waits for room or is parked by then: a turn that begins after the look sees what
+//! the look saw. A push after that changes the counter, and the watch fires. What is lost all the same, a
 //! watch with its connection say, is found by a slow poll.
 
 use super::Consumer;
-use super::slots::Look;
+use super::slots::{Look, Visible};
 use crate::durable::presence::backoff;
 use crate::durable::ready;
 use crate::planted::{Bug, planted};
-use crate::store::{KeyRange, StoreError, StoreFuture, TransactionExt, Version};
+use crate::store::{KeyRange, StoreError, StoreFuture, TransactionExt};
 use bytes::Bytes;
 use futures_util::future::{Either, select, try_join};
 use std::sync::Arc;
@@ -33,9 +34,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 enum Page {
     /// There is more behind it.
     More(KeyRange),
-    /// It was the last one, and something was begun.
-    Busy,
-    /// It was the last one, and there is nothing to begin: wait for this.
+    /// It was the last one, and something was pushed meanwhile.
+    Changed,
+    /// It was the last one: wait for this.
     Quiet(StoreFuture<()>),
 }
 
@@ -44,7 +45,6 @@ struct Round {
     rest: KeyRange,
     /// The wake counter when the scan began.
     counter: Option<Option<Bytes>>,
-    began_any: bool,
 }
 
 impl Consumer {
@@ -60,7 +60,7 @@ impl Consumer {
             let reopened = self.reopened_signal();
             match self.page(shard, &mut round).await {
                 Ok(Page::More(rest)) => round.rest = rest,
-                Ok(Page::Busy) => round = self.round(shard),
+                Ok(Page::Changed) => round = self.round(shard),
                 Ok(Page::Quiet(watch)) => {
                     let _ = select(Box::pin(self.wait_at(watch)), reopened).await;
                     round = self.round(shard);
@@ -81,7 +81,6 @@ impl Consumer {
         Round {
             rest: self.presence.namespace().keys().ready_of(shard),
             counter: None,
-            began_any: false,
         }
     }
 
@@ -91,19 +90,21 @@ impl Consumer {
         let key = namespace.keys().wake(shard);
         let marks = ready::read_marks(&tx, namespace, round.rest.clone(), PAGE);
         let (marks, counter) = try_join(marks, tx.peek(&key)).await?;
+        // Known by now, since something was read.
+        let visible = Visible::From(tx.read_version().await?);
         let first = round.counter.get_or_insert_with(|| counter.clone());
         let is_unchanged = *first == counter;
         for key in &marks.undecodable {
             tracing::warn!(key = %key.escape_ascii(), "a ready mark cannot be read");
         }
         for (instance, mark) in marks.instances {
-            round.began_any |= self.look_at(&instance, &Look::Marked(mark), Version(0));
+            self.look_at(&instance, &Look::Marked(mark), visible);
         }
         if let Some(rest) = marks.next {
             return Ok(Page::More(rest));
         }
-        if round.began_any || !is_unchanged {
-            return Ok(Page::Busy);
+        if !is_unchanged {
+            return Ok(Page::Changed);
         }
         let tx = match planted(Bug::ScanWatchesLater) {
             true => namespace.database().store().begin()?,

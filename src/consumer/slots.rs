@@ -12,7 +12,7 @@ use super::claims::Claimers;
 use super::plan::{LockSeen, Parked, Unfits};
 use super::turn::{Cache, Closing, Mark};
 use crate::id::InstanceId;
-use crate::store::{CommitStamp, Stamp};
+use crate::store::{CommitStamp, Stamp, Version};
 use crate::wake::Inline;
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -54,8 +54,8 @@ struct Slot {
     again: bool,
     /// The mark that the scan saw last. A turn has looked at the instance since.
     mark: Option<Bytes>,
-    /// Somebody has looked since the last turn began: the store holds something new.
-    looked: bool,
+    /// Somebody has looked since the last turn began, and that turn may not have seen it.
+    looked: Option<Visible>,
     /// Wakes the worker, which has nothing to do and stays for a moment.
     lingering: Option<oneshot::Sender<()>>,
     inline: VecDeque<Inline>,
@@ -77,6 +77,15 @@ pub(super) enum Look {
     Now,
 }
 
+/// At which versions of the store that can be seen for which somebody looks at an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Visible {
+    /// From this one on.
+    From(Version),
+    /// At those that are obtained from now on.
+    Now,
+}
+
 /// What a worker takes up at the beginning of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -84,7 +93,7 @@ pub(super) struct Taken {
     pub(super) impatient: bool,
     pub(super) closing: Option<Closing>,
     /// Somebody has looked since the turn before began: the store may hold something new.
-    pub(super) looked: bool,
+    pub(super) looked: Option<Visible>,
 }
 
 /// How a worker's turn ended, for the table.
@@ -142,15 +151,16 @@ impl Slots {
         }
     }
 
-    /// Looks at an instance. Returns its memory if the caller is to start its worker, and whether
-    /// there is anything new to do at all.
+    /// Looks at an instance, of which there may be something new to see. Returns its memory if the
+    /// caller is to start its worker.
     pub(super) fn look(
         &mut self,
         instance: &InstanceId,
         look: &Look,
-    ) -> (Option<Box<Memory>>, bool) {
+        visible: Visible,
+    ) -> Option<Box<Memory>> {
         if self.stopping {
-            return (None, false);
+            return None;
         }
         let slot = self.slots.entry(instance.clone()).or_default();
         if let Look::Marked(mark) = look {
@@ -158,11 +168,11 @@ impl Slots {
             if let Some((_, known)) = &slot.parked
                 && (known.as_ref() == Some(mark) || seen.as_ref() == Some(mark))
             {
-                return (None, false);
+                return None;
             }
         }
-        slot.looked = true;
-        (self.start(instance), true)
+        slot.looked = slot.looked.max(Some(visible));
+        self.start(instance)
     }
 
     /// Puts a message into memory for the instance's next turn.
@@ -466,7 +476,7 @@ impl Default for Slot {
             queued: false,
             again: false,
             mark: None,
-            looked: false,
+            looked: None,
             lingering: None,
             inline: VecDeque::new(),
             waited: 0,

@@ -8,7 +8,7 @@ use super::ahead::{Ahead, Reads};
 use super::claims::Reservation;
 use super::kinds::Kind;
 use super::plan::{Parked, Unfits};
-use super::slots::{Look, Memory, Rest, Taken, Verdict};
+use super::slots::{Look, Memory, Rest, Taken, Verdict, Visible};
 use super::turn::{Cache, Cached, Next, Scene, Turn, turn};
 use crate::durable::keys::InstanceKeys;
 use crate::durable::overview::Window;
@@ -18,7 +18,7 @@ use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::server::Effect;
 use crate::server::{Activation, Deactivation};
-use crate::store::{Committed, StoreErrorKind, Tx};
+use crate::store::{Committed, StoreErrorKind, Tx, Version};
 use futures_util::FutureExt;
 use futures_util::future::select;
 use std::panic::AssertUnwindSafe;
@@ -38,7 +38,7 @@ const AWAY: Duration = Duration::from_secs(1);
 
 /// How many rows of a mailbox a turn reads at most: as many as there are messages in the largest
 /// batch by default.
-const MAX_ROWS: usize = 256;
+const MAX_ROWS: usize = 1_000;
 
 /// How many rows are read at first of a mailbox of which nothing is known: were they all as large as
 /// a row can be, it would still be no more than one transaction may write.
@@ -60,14 +60,16 @@ pub(super) struct Worker {
 }
 
 impl Consumer {
-    /// Starts the worker of an instance.
+    /// Starts the worker of an instance. If it is known from which version on its work can be seen,
+    /// the first turn reads there, at once.
     pub(super) fn work(
         self: &Arc<Self>,
         kind: &Arc<Kind>,
         instance: InstanceId,
         memory: Box<Memory>,
+        visible: Option<Visible>,
     ) {
-        let worker = Worker {
+        let mut worker = Worker {
             keys: self.presence.namespace().keys().instance(&instance),
             consumer: Arc::clone(self),
             kind: Arc::clone(kind),
@@ -77,6 +79,9 @@ impl Consumer {
             ahead: None,
             in_handlers: Duration::ZERO,
         };
+        if let Some(Visible::From(version)) = visible {
+            worker.read_ahead(&memory, version);
+        }
         self.workers.fetch_add(1, Ordering::SeqCst);
         self.env.spawn(Box::pin(worker.guarded(memory)));
     }
@@ -125,7 +130,7 @@ impl Worker {
                     self.consumer
                         .deactivated(&self.kind, evicted, Deactivation::Evicted);
                     if let Some((instance, memory)) = next {
-                        self.consumer.work(&self.kind, instance, memory);
+                        self.consumer.work(&self.kind, instance, memory, None);
                     }
                     return;
                 }
@@ -183,18 +188,24 @@ impl Worker {
         had_inline: bool,
         commit: Option<Committed>,
     ) {
-        let namespace = self.consumer.presence.namespace();
         let soon = match rest {
             Rest::Again => true,
             Rest::Idle => had_inline,
             Rest::Parked(..) => false,
         };
-        self.ahead = commit
-            .filter(|_| soon && namespace.database().store().read_versions_cost())
-            .and_then(|commit| {
-                let (window, now) = (self.window(memory), self.consumer.env.now());
-                Ahead::begin(namespace, &self.keys, commit.version, window, now)
-            });
+        self.ahead = None;
+        if let Some(commit) = commit.filter(|_| soon) {
+            self.read_ahead(memory, commit.version);
+        }
+    }
+
+    /// Begins to read for the next turn at a version, where that is worth it.
+    fn read_ahead(&mut self, memory: &Memory, version: Version) {
+        let namespace = self.consumer.presence.namespace();
+        if namespace.database().store().read_versions_cost() {
+            let (window, now) = (self.window(memory), self.consumer.env.now());
+            self.ahead = Ahead::begin(namespace, &self.keys, version, window, now);
+        }
     }
 
     /// Stays for a moment, if the last turn was about a call: the next one often follows at once.
@@ -209,13 +220,14 @@ impl Worker {
         }
     }
 
-    /// What was read ahead, if it is of use for what is to be done: not for messages that are known
-    /// to have been pushed since, nor for queries, which write nothing.
+    /// What was read ahead, if it is of use for what is to be done: not for messages that may have
+    /// been pushed since, nor for queries, which write nothing.
     fn take_ahead(&mut self, taken: &Taken) -> Option<(Tx, Reads)> {
         let ahead = self.ahead.take()?;
         let asks = taken.inline.iter().all(|inline| inline.message.query)
             && !planted(Bug::QueryFromPrefetch);
-        if (taken.looked && !planted(Bug::WakeReadOlder)) || (asks && !taken.inline.is_empty()) {
+        let may_miss = taken.looked.is_some_and(|visible| !ahead.shows(visible));
+        if (may_miss && !planted(Bug::WakeReadOlder)) || (asks && !taken.inline.is_empty()) {
             return None;
         }
         ahead.take(self.consumer.env.now())
@@ -506,7 +518,8 @@ impl Worker {
         if let Some(commit) = commit {
             for instance in &turn.pushed_to {
                 if *instance != self.instance {
-                    self.consumer.look_at(instance, &Look::Now, commit.version);
+                    self.consumer
+                        .look_at(instance, &Look::Now, Visible::From(commit.version));
                 }
             }
         }

@@ -20,6 +20,7 @@ use super::value;
 use crate::planted::{Bug, planted};
 use crate::store::{
     Attempt, CommitStamp, Committed, RetryPolicy, StoreError, StoreErrorKind, TransactionExt, Tx,
+    Version,
 };
 use futures_util::TryFutureExt;
 use futures_util::future::try_join;
@@ -62,12 +63,17 @@ pub struct Lane {
     in_doubt: bool,
 }
 
-/// A lane's number, and how many attempts it has carried.
+/// A lane's number, how many attempts it has carried, and the version of its last commit, with the
+/// time at which that was known.
 #[derive(Debug)]
 struct Slot {
     number: u32,
     attempts: u64,
+    last: Option<(Version, Duration)>,
 }
+
+/// How long a commit's version is good to read at: less than the five seconds that a store looks back.
+const VERSION_GOOD_FOR: Duration = Duration::from_secs(4);
 
 /// The lanes of a session.
 #[derive(Debug, Default)]
@@ -122,6 +128,7 @@ impl Lane {
                 Slot {
                     number,
                     attempts: 0,
+                    last: None,
                 }
             })
         };
@@ -183,12 +190,47 @@ impl Lane {
         T: Send,
     {
         let body = |tx, _| body(tx).map_ok(Work::Write);
-        match self.run_work(time, None, body).await? {
-            (value, Some(commit)) => Ok(Landed { value, commit }),
-            (_, None) => Err(StoreError::new(StoreErrorKind::Failed)
-                .with_context("the store reported a commit with writes as one without")
-                .into()),
+        landed(self.run_work(time, None, body).await?)
+    }
+
+    /// As [`run_for`](Self::run_for), for a body that reads nothing. Where a read version costs
+    /// something, the first attempt uses the version of this lane's last commit instead of a fresh
+    /// one, if that was a moment ago: the only read that it is checked for is that of the marker,
+    /// which nobody but this lane writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_for`](Self::run_for).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run_for`](Self::run_for).
+    pub async fn run_blind<T, F, Fut>(
+        &mut self,
+        time: Duration,
+        mut body: F,
+    ) -> Result<Landed<T>, SessionError>
+    where
+        F: FnMut(Tx) -> Fut + Send,
+        Fut: Future<Output = Result<T, SessionError>> + Send,
+        T: Send,
+    {
+        let first = self.at_last_commit();
+        let body = |tx, _| body(tx).map_ok(Work::Write);
+        landed(self.run_work(time, first, body).await?)
+    }
+
+    /// A transaction that reads at the version of this lane's last commit.
+    fn at_last_commit(&self) -> Option<Tx> {
+        let database = self.session.namespace().database();
+        let (version, since) = self.slot.last?;
+        let is_good = database.env().now().saturating_sub(since) < VERSION_GOOD_FOR;
+        if self.in_doubt || !is_good || !database.store().read_versions_cost() {
+            return None;
         }
+        let tx = database.store().begin().ok()?;
+        tx.set_read_version(version);
+        Some(tx)
     }
 
     /// As [`run_for`](Self::run_for), for a body that may find nothing to write; there is no commit
@@ -225,12 +267,25 @@ impl Lane {
         // Also while the future waits: whoever drops it does not know how the work ended.
         self.in_doubt = true;
         let outcome = run_marked(&self.session, &mut self.slot, policy, first, body).await;
+        if let Ok((_, Some(commit))) = &outcome {
+            let now = self.session.namespace().database().env().now();
+            self.slot.last = Some((commit.version, now));
+        }
         self.in_doubt = match &outcome {
             Ok(_) => false,
             Err(SessionError::Store(error)) => error.is_maybe_committed(),
             Err(SessionError::SessionGone) => true,
         };
         outcome
+    }
+}
+
+fn landed<T>(ended: (T, Option<Committed>)) -> Result<Landed<T>, SessionError> {
+    match ended {
+        (value, Some(commit)) => Ok(Landed { value, commit }),
+        (_, None) => Err(StoreError::new(StoreErrorKind::Failed)
+            .with_context("the store reported a commit with writes as one without")
+            .into()),
     }
 }
 
