@@ -24,5 +24,8 @@ pub mod writing_a_store {}
 #[doc = include_str!("foundationdb.md")]
 pub mod foundationdb {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("testing.md")]
 pub mod testing {}
