@@ -5,6 +5,7 @@ use super::error::AdminError;
 use super::page::Damage;
 use super::purge::tell;
 use super::views::MessageView;
+use crate::durable::attempts;
 use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::lock::{self, Lock};
@@ -211,8 +212,11 @@ impl Admin {
         let namespace = &self.namespace;
         let stamp = name_of(held);
         let back = queue::put_back(tx, namespace, keys, held.lane, stamp, message).await?;
-        if !back {
-            Pushes::new(namespace, tx).push(instance, held.lane, message)?;
+        match back {
+            // It is the head now. What was noted of the head before it would count as known of a
+            // message that has not been tried since.
+            true => attempts::clear(tx, keys, held.lane),
+            false => Pushes::new(namespace, tx).push(instance, held.lane, message)?,
         }
         Ok(())
     }
