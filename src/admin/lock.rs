@@ -5,7 +5,7 @@ use super::error::AdminError;
 use super::page::Damage;
 use super::purge::tell;
 use super::views::MessageView;
-use crate::durable::attempts;
+use crate::durable::attempts::{self, Attempts};
 use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::lock::{self, Lock};
@@ -131,7 +131,7 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Broken, AdminError> {
         let keys = self.namespace.keys().instance(instance);
-        let broken = self.change_or_plan(dry_run, |tx| {
+        let broken = self.change(|tx| {
             let keys = keys.clone();
             async move { self.break_in(&tx, &keys, instance, then, dry_run).await }
         });
@@ -151,21 +151,21 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Work<Broken>, AdminError> {
         let namespace = &self.namespace;
-        let (held, damage) = match lock::read_lock(tx, keys).await {
-            Ok(Some(held)) => (Some(held), None),
+        let held = match lock::read_lock(tx, keys).await {
+            Ok(Some(held)) => Some(held),
             Ok(None) => {
                 return Err(AdminError::not_found(format!("{instance} is not locked")));
             }
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 // A commit that changes it meanwhile fails this one.
                 tx.get(&keys.lock(), Isolation::Serializable).await?;
-                (None, Some(error))
+                None
             }
             Err(error) => return Err(error.into()),
         };
-        let (message, unread) = match lock::read_message(tx, keys).await {
-            Ok(message) => (Some(message), None),
-            Err(error) if error.kind() == StoreErrorKind::Corrupt => (None, Some(error)),
+        let message = match lock::read_message(tx, keys).await {
+            Ok(message) => Some(message),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => None,
             Err(error) => return Err(error.into()),
         };
         let view = held.as_ref().map(|held| LockView {
@@ -174,13 +174,9 @@ impl Admin {
         });
         let readable = held.as_ref().zip(message.as_ref());
         if readable.is_none() && then != Then::Discard {
-            let refused = AdminError::refused(format!(
+            return Err(AdminError::refused(format!(
                 "the message under the lock of {instance} cannot be read: it can be discarded"
-            ));
-            return Err(match damage.or(unread) {
-                Some(error) => refused.with_source(error),
-                None => refused,
-            });
+            )));
         }
         if dry_run {
             return Ok(Work::Look(Broken { lock: view }));
@@ -211,12 +207,26 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let namespace = &self.namespace;
         let stamp = name_of(held);
+        let record = match attempts::read(tx, keys, held.lane).await {
+            // Whoever handles the message meets it anyway; here it is in nobody's way.
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => None,
+            record => record?,
+        };
         let back = queue::put_back(tx, namespace, keys, held.lane, stamp, message).await?;
-        match back {
-            // It is the head now. What was noted of the head before it would count as known of a
-            // message that has not been tried since.
-            true => attempts::clear(tx, keys, held.lane),
-            false => Pushes::new(namespace, tx).push(instance, held.lane, message)?,
+        if !back {
+            Pushes::new(namespace, tx).push(instance, held.lane, message)?;
+            return Ok(());
+        }
+        // A record is about the head, which this message is from now on. What counts against several
+        // goes on counting against them, as it did before this one took the lock; what is known of one
+        // alone would go with the message before it.
+        match record.filter(|record| record.stamp > stamp) {
+            Some(record) if record.shared > 0 => {
+                let record = Attempts { stamp, ..record };
+                attempts::write(tx, keys, held.lane, &record)?;
+            }
+            Some(_) => attempts::clear(tx, keys, held.lane),
+            None => {}
         }
         Ok(())
     }

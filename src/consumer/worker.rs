@@ -407,7 +407,9 @@ impl Worker {
         }
         self.run_effects(memory, std::mem::take(&mut turn.effects));
         self.tell_others(&turn, commit);
-        if turn.closed {
+        // The run that ended may be of a lock that was broken, while another one goes on here.
+        let ended = taken.closing.as_ref().map(|closing| closing.token);
+        if turn.closed && (ended.is_none() || ended == memory.holding) {
             memory.holding = None;
         }
         if let Some(under) = turn.under_lock.take() {

@@ -1,6 +1,7 @@
 //! What is not a message's fault never counts as an attempt.
 
-use crate::support::{Fail, Put, Stranger, World, holds_only_without, instance, ms, secs};
+use crate::support::{Fail, Put, Stranger, Work, World, holds_only_without, instance, ms, secs};
+use abide::admin::Then;
 use abide::durable::keys::Keys;
 use abide::testing::Bug;
 use abide::testing::faults::Faults;
@@ -121,4 +122,47 @@ fn a_process_that_stops_ends_its_claims_also_those_that_its_last_turn_was_not_ab
     for seed in 0..100 {
         stopped_in_the_middle(seed);
     }
+}
+
+/// A message that an operator takes from under its lock stands at the head again: before one of which
+/// it is noted that a process died with it.
+#[test]
+fn what_is_known_of_a_head_goes_back_behind_a_message_whose_lock_is_broken() {
+    let mut were_blamed = 0;
+    for moment in 0..12 {
+        let world = World::new(moment);
+        let sender = world.sender("sender");
+        let work = Work {
+            n: 1,
+            time: secs(600),
+            fails: 0,
+        };
+        world.run(sender.desk("one").cast(work)).unwrap();
+        for n in 2..4 {
+            world.run(sender.desk("one").cast(Put { n })).unwrap();
+        }
+        let first = world.serve("first");
+        first.store.set_faults(Faults {
+            delay: 1.0,
+            delay_by: ms(200),
+            ..Faults::none()
+        });
+        world.rest(ms(moment * 40));
+        first.crash();
+        let second = world.serve("second");
+        world.rest(secs(150));
+        let admin = world.admin();
+        let summary = world.run(admin.instance(&instance("one"))).unwrap();
+        were_blamed += usize::from(summary.ordinary.attempts.is_some());
+        world
+            .run(admin.break_lock(&instance("one"), Then::Retry, false))
+            .unwrap();
+        let page = world.run(admin.doctor(None)).unwrap();
+        assert!(page.items.is_empty(), "{:?}", page.items);
+        world.rest(secs(700));
+        assert_eq!(world.all(&second, "one"), [1, 2, 3]);
+        world.stop(&second);
+        world.stop(&sender);
+    }
+    assert!(were_blamed > 0);
 }

@@ -2,6 +2,7 @@
 //! can check.
 
 use crate::support::{LEASE, Process, Put, Work, World, holds_only_without, instance, secs};
+use abide::admin::Then;
 use abide::testing::Bug;
 
 fn work(n: u64, time: u64, fails: u32) -> Work {
@@ -148,5 +149,26 @@ fn a_reset_wakes_an_instance_that_is_parked_because_of_its_state() {
     let page = world.run(world.admin().doctor(None)).unwrap();
     assert!(page.items.is_empty(), "{:?}", page.items);
     world.stop(&older);
+    world.stop(&sender);
+}
+
+/// The run of a lock that an operator broke goes on until it is found out. Its end says nothing of the
+/// run that follows it in the same process.
+#[test]
+fn the_end_of_a_run_whose_lock_was_broken_leaves_the_next_run_alone() {
+    let world = World::new(4);
+    let (server, sender) = (world.serve("server"), world.sender("sender"));
+    world.run(sender.desk("one").cast(work(1, 8, 0))).unwrap();
+    world.rest(secs(2));
+    let admin = world.admin();
+    let one = instance("one");
+    world
+        .run(admin.break_lock(&one, Then::Retry, false))
+        .unwrap();
+    world.rest(secs(60));
+    assert_eq!(world.notes.of("ran 1 attempt 1 ").len(), 2);
+    assert_eq!(world.notes.of("ran 1 ").len(), 2);
+    assert_eq!(world.all(&server, "one"), [1]);
+    world.stop(&server);
     world.stop(&sender);
 }

@@ -163,7 +163,7 @@ fn late() -> Faults {
 /// While a process does not know yet that its turn has landed, another one goes on from there. What the
 /// first one reads ahead begins where its own turn ended, which is the past by then.
 fn queries_see_what_others_were_told(seed: u64) {
-    let world = World::with_batches(seed);
+    let world = World::with_batches(seed, ms(20));
     let (slow, quick) = (world.serve("slow"), world.serve("quick"));
     for round in 0..8 {
         slow.store.set_faults(late());
@@ -191,7 +191,7 @@ fn a_query_is_not_answered_from_what_was_read_before_it_came() {
 /// As before, but what comes in between is a message in the mailbox: the next call in memory has to
 /// come behind it.
 fn calls_come_behind_what_was_pushed(seed: u64) {
-    let world = World::with_batches(seed);
+    let world = World::with_batches(seed, ms(20));
     let (server, sender) = (world.serve("server"), world.sender("sender"));
     for round in 0..8 {
         server.store.set_faults(late());

@@ -259,12 +259,13 @@ impl Notes {
         *known = (*known).max(until);
     }
 
-    /// A run under a lock begins. Nobody else may be at it, but one that was held up and does not know
-    /// yet that it was fenced, or one whose lock an operator broke: within a lease from then it has
-    /// asked, because it renews its lock three times in a lease.
+    /// A run under a lock begins. Nobody else may be at it, unless one of them was held up and does not
+    /// know yet that it was fenced, as this one may itself, between taking its lock and its run; or
+    /// its lock was broken by an operator. Within a lease from then it has asked, because it renews its
+    /// lock three times in a lease.
     pub(crate) fn enter(self: &Arc<Self>, instance: &str, op: u64, process: usize) -> Running {
         let now = self.clock.now();
-        let number = {
+        let (number, may_be_fenced) = {
             let mut inner = self.lock();
             let held_up = inner.held_up.get(&process).copied();
             let may_be_fenced = held_up.is_some_and(|until| until + self.lease >= now)
@@ -276,15 +277,14 @@ impl Notes {
                 process,
                 is_over: false,
             });
-            inner.runs.len() - 1
+            (inner.runs.len() - 1, may_be_fenced)
         };
         self.say(|| format!("{} runs under the lock of {instance}: {number}", name(op)));
         let beside: Vec<String> = {
             let inner = self.lock();
             let others = inner.runs.iter().take(number).enumerate();
-            let lately = inner.is_lately_broken(instance, now, self.lease);
             others
-                .filter(|(_, other)| !lately && !other.is_over && other.instance == instance)
+                .filter(|(_, other)| !may_be_fenced && !other.is_over && other.instance == instance)
                 .filter(|(_, other)| {
                     let held_up = inner.held_up.get(&other.process).copied();
                     held_up.is_none_or(|until| until + self.lease < now)
