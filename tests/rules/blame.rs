@@ -141,12 +141,13 @@ fn what_is_known_of_a_head_goes_back_behind_a_message_whose_lock_is_broken() {
         for n in 2..4 {
             world.run(sender.desk("one").cast(Put { n })).unwrap();
         }
-        let first = world.serve("first");
-        first.store.set_faults(Faults {
+        let slow = Faults {
             delay: 1.0,
             delay_by: ms(200),
             ..Faults::none()
-        });
+        };
+        let first = world.serve("first");
+        first.store.set_faults(slow.clone());
         world.rest(ms(moment * 40));
         first.crash();
         let second = world.serve("second");
@@ -154,11 +155,14 @@ fn what_is_known_of_a_head_goes_back_behind_a_message_whose_lock_is_broken() {
         let admin = world.admin();
         let summary = world.run(admin.instance(&instance("one"))).unwrap();
         were_blamed += usize::from(summary.ordinary.attempts.is_some());
+        // Else it would have gone on before anybody looks.
+        second.store.set_faults(slow);
         world
             .run(admin.break_lock(&instance("one"), Then::Retry, false))
             .unwrap();
         let page = world.run(admin.doctor(None)).unwrap();
         assert!(page.items.is_empty(), "{:?}", page.items);
+        second.store.set_faults(Faults::none());
         world.rest(secs(700));
         assert_eq!(world.all(&second, "one"), [1, 2, 3]);
         world.stop(&second);

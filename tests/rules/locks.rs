@@ -165,10 +165,13 @@ fn the_end_of_a_run_whose_lock_was_broken_leaves_the_next_run_alone() {
     world
         .run(admin.break_lock(&one, Then::Retry, false))
         .unwrap();
+    // The first run has ended, and the instance is looked at once more.
+    world.rest(secs(7));
+    world.run(sender.desk("one").cast(Put { n: 2 })).unwrap();
     world.rest(secs(60));
     assert_eq!(world.notes.of("ran 1 attempt 1 ").len(), 2);
     assert_eq!(world.notes.of("ran 1 ").len(), 2);
-    assert_eq!(world.all(&server, "one"), [1]);
+    assert_eq!(world.all(&server, "one"), [1, 2]);
     world.stop(&server);
     world.stop(&sender);
 }
