@@ -264,7 +264,8 @@ impl Settings {
                 true => options.batch_messages(dice.between(1, 2) as usize),
                 false => options,
             },
-            active: Duration::from_secs(dice.between(5, 60)),
+            // So long that nothing comes for seconds, and wakes whoever missed what came before.
+            active: Duration::from_secs(dice.between(200, 600)),
             ..plain
         }
     }
