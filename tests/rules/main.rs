@@ -7,6 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::cloned_ref_to_slice_refs,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "also the helpers of a test fail by panicking"
