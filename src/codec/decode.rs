@@ -9,7 +9,7 @@ mod access;
 
 use self::access::{MapAccess, SeqAccess, Variant};
 use super::MAX_DEPTH;
-use super::collection::{self, Collections, Slot};
+use super::collection::{self, Collection, Collections, Slot};
 use super::error::{CodecError, CodecErrorKind};
 use super::foreign::{Mark, Seen};
 use super::leaf::{Kind, Value};
@@ -197,7 +197,10 @@ impl<'f> Decoder<'f> {
             Value::Collection(collection) => {
                 collection::put(Slot::Given(Arc::clone(collection)));
                 let value = visitor.visit_unit();
-                collection::take();
+                // One of which nothing was read tells what it is now that its type is known.
+                if let Slot::Given(collection) = collection::take() {
+                    self.found(collection);
+                }
                 return value;
             }
             Value::Fields(Kind::Map, _) => None,
@@ -214,13 +217,17 @@ impl<'f> Decoder<'f> {
         self.frame.may_collect = false;
         let value = visitor.visit_newtype_struct(self)?;
         if let Slot::Given(collection) = collection::take() {
-            let mut path = PathBuf::default();
-            for step in self.frame.steps() {
-                path.push_step(&step);
-            }
-            self.found.borrow_mut().insert(path.to_path(), collection);
+            self.found(collection);
         }
         Ok(value)
+    }
+
+    fn found(&self, collection: Arc<dyn Collection>) {
+        let mut path = PathBuf::default();
+        for step in self.frame.steps() {
+            path.push_step(&step);
+        }
+        self.found.borrow_mut().insert(path.to_path(), collection);
     }
 
     fn visit_items<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
@@ -359,7 +366,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        if name == collection::NAME {
+        if collection::is_collection(name) {
             return self.collection(visitor);
         }
         visitor.visit_newtype_struct(self.deeper()?)

@@ -21,15 +21,33 @@ pub(super) struct Serialized {
 
 /// Serializes a value.
 pub(super) fn serialize<T: ?Sized + Serialize>(value: &T) -> Result<Serialized, CodecError> {
-    serialize_as(value, 0, false)
+    serialize_as(value, 0, Collect::Nothing)
 }
 
-/// Serializes a value that stands `depth` levels below the state. `collect` says whether collections
-/// are to be found as such.
+/// Which collections are found as such, and not as the maps and lists that they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collect {
+    Nothing,
+    /// Those that are not in memory as a whole.
+    Partial,
+    All,
+}
+
+impl Collect {
+    /// All of a state whose base has some, else nothing.
+    pub(super) fn as_in(base: &super::Leaves) -> Self {
+        match base.has_collections() {
+            true => Self::All,
+            false => Self::Nothing,
+        }
+    }
+}
+
+/// Serializes a value that stands `depth` levels below the state.
 pub(super) fn serialize_as<T: ?Sized + Serialize>(
     value: &T,
     depth: usize,
-    collect: bool,
+    collect: Collect,
 ) -> Result<Serialized, CodecError> {
     let wide = Cell::new(false);
     let node = value.serialize(Encoder {
@@ -47,7 +65,7 @@ pub(super) fn serialize_as<T: ?Sized + Serialize>(
 /// What a value asks of a serializer, to be compared and never stored: each value says its type.
 pub(super) fn serialize_typed<T: ?Sized + Serialize>(
     value: &T,
-    collect: bool,
+    collect: Collect,
 ) -> Result<Node, CodecError> {
     value.serialize(Encoder {
         depth: 0,
@@ -63,15 +81,15 @@ struct Encoder<'c> {
     wide: &'c Cell<bool>,
     /// Whether each node is to say its type.
     typed: bool,
-    /// Whether a collection here is to be found as such.
-    collect: bool,
+    /// Which collections here are to be found as such.
+    collect: Collect,
 }
 
 impl Encoder<'_> {
     /// Of what has no path of its own for sure.
     fn inner(self) -> Self {
         Self {
-            collect: false,
+            collect: Collect::Nothing,
             ..self
         }
     }
@@ -106,13 +124,14 @@ impl Encoder<'_> {
     /// A durable collection, or the map or list that it is.
     fn collection<T: ?Sized + Serialize>(self, value: &T) -> Result<Node, CodecError> {
         collection::put(match self.collect {
-            true => Slot::Wanted(None),
-            false => Slot::Empty,
+            Collect::All => Slot::Wanted(None),
+            Collect::Partial => Slot::WantedIfPartial,
+            Collect::Nothing => Slot::Empty,
         });
         let node = value.serialize(self.inner());
         match collection::take() {
             Slot::Given(collection) => Ok(Node::Collection(collection)),
-            Slot::Wanted(_) | Slot::Empty => node,
+            Slot::Wanted(_) | Slot::WantedIfPartial | Slot::Empty => node,
         }
     }
 
@@ -229,7 +248,7 @@ impl<'c> ser::Serializer for Encoder<'c> {
         name: &'static str,
         value: &T,
     ) -> Result<Node, CodecError> {
-        if name == collection::NAME {
+        if collection::is_collection(name) {
             return self.collection(value);
         }
         Ok(self.named(name, value.serialize(self.deeper()?)?))

@@ -74,7 +74,7 @@ impl CodecError {
     }
 
     /// The same error at a path that is known as a whole.
-    pub(super) fn at_path(mut self, path: &super::Path) -> Self {
+    pub(crate) fn at_path(mut self, path: &super::Path) -> Self {
         self.0.steps.extend(path.steps().into_iter().rev());
         self
     }

@@ -5,7 +5,7 @@
 //! serializer is compared instead, down to the width of each integer and the name of each struct.
 
 use super::decode::read;
-use super::encode::serialize_typed;
+use super::encode::{Collect, serialize_typed};
 use super::error::{CodecError, CodecErrorKind};
 use super::foreign::{Seen, fingerprint};
 use super::leaves::Leaves;
@@ -22,7 +22,7 @@ pub(super) fn check<T: Serialize + DeserializeOwned>(
     let stored = leaves.to_value()?;
     let (again, seen) =
         read::<T>(&stored).map_err(|error| error.with_kind(CodecErrorKind::Refused))?;
-    let collect = leaves.has_collections();
+    let collect = Collect::as_in(leaves);
     let written = serialize_typed(value, collect)?;
     let Some(steps) = difference(&written, &serialize_typed(&again, collect)?, Some(&seen)) else {
         return Ok(());

@@ -10,7 +10,7 @@ pub(super) use self::keep::carry_over;
 
 use self::keep::Keeper;
 use super::decode::{is_exact, read};
-use super::encode::serialize_as;
+use super::encode::{Collect, serialize_as};
 use super::error::{CodecError, CodecErrorKind};
 use super::leaf::{self, Value};
 use super::node::Node;
@@ -226,7 +226,7 @@ pub(super) fn find<T: Serialize + DeserializeOwned>(
     stored: &Value<'_>,
     value: &T,
     mut seen: Seen,
-    collect: bool,
+    collect: Collect,
 ) -> Result<Ignored, CodecError> {
     let buffers = seen.any_buffer();
     // That this value has no buffers says nothing about the next one.
@@ -347,8 +347,8 @@ struct Known<'k> {
     stored: &'k Value<'k>,
     /// That of what the type writes for it.
     print: Vec<u8>,
-    /// Whether collections are found as such.
-    collect: bool,
+    /// Which collections are found as such.
+    collect: Collect,
 }
 
 /// Notes as foreign those of the missing values without which the stored value reads the same.

@@ -5,6 +5,7 @@ use super::collection::{Collection, Collections};
 use super::diff::Change;
 use super::error::{CodecError, CodecErrorKind};
 use super::index;
+use super::lazy;
 use super::leaf::{self, Kind, Value};
 use super::node::Node;
 use super::path::{Path, PathBuf, PathElement, Step};
@@ -26,6 +27,8 @@ pub struct Leaves {
     /// The durable collections among them, as they are in memory. What such a collection has is
     /// stored under its path, whether the leaves are here or not.
     collections: Collections,
+    /// See [`loaded`](Self::loaded).
+    pub(super) loaded: usize,
 }
 
 /// The same leaves; what they are in memory is no difference.
@@ -46,7 +49,7 @@ impl Leaves {
 
     /// Adds a leaf, or replaces its bytes.
     pub fn insert(&mut self, path: Path, bytes: Bytes) {
-        self.collections.clear();
+        lazy::only_partial(&mut self.collections);
         self.leaves.insert(path, bytes);
     }
 
@@ -75,7 +78,7 @@ impl Leaves {
 
     /// Applies changes in their order, as a store would.
     pub fn apply(&mut self, changes: &[Change]) {
-        self.collections.clear();
+        lazy::only_partial(&mut self.collections);
         for change in changes {
             match change {
                 Change::Set(path, bytes) => {
@@ -84,15 +87,23 @@ impl Leaves {
                 Change::Clear(path) => {
                     self.leaves.remove(path);
                 }
-                Change::ClearTree(root) => {
-                    let tree = self.tree(root).map(|(path, _)| path);
-                    let tree: Vec<Path> = tree.cloned().collect();
-                    for path in &tree {
-                        self.leaves.remove(path);
-                    }
-                }
+                Change::ClearTree(root) => self.remove_tree(root),
             }
         }
+    }
+
+    /// Removes the leaves at and below a path.
+    pub(super) fn remove_tree(&mut self, root: &Path) {
+        let tree = self.tree(root).map(|(path, _)| path);
+        let tree: Vec<Path> = tree.cloned().collect();
+        for path in &tree {
+            self.leaves.remove(path);
+        }
+    }
+
+    /// Adds leaves of which the collections know.
+    pub(super) fn extend_unchanged(&mut self, leaves: impl IntoIterator<Item = (Path, Bytes)>) {
+        self.leaves.extend(leaves);
     }
 
     /// The leaves at and below a path.
@@ -119,6 +130,10 @@ impl Leaves {
         &self.collections
     }
 
+    pub(super) fn collections_mut(&mut self) -> &mut Collections {
+        &mut self.collections
+    }
+
     /// Says which durable collections the leaves are those of.
     pub(super) fn set_collections(&mut self, collections: Collections) {
         self.collections = collections;
@@ -136,6 +151,7 @@ impl Leaves {
         Self {
             leaves: walk.leaves.into_iter().collect(),
             collections: walk.collections,
+            loaded: 0,
         }
     }
 
@@ -146,6 +162,10 @@ impl Leaves {
 
     /// The value that the leaves hold, all of it from them.
     pub(super) fn to_whole_value(&self) -> Result<Value<'_>, CodecError> {
+        if let Some(path) = self.partial().next() {
+            let message = "not all that is stored here is in memory";
+            return Err(CodecError::new(CodecErrorKind::Missing, message).at_path(path));
+        }
         self.value(NO_COLLECTIONS)
     }
 
@@ -185,7 +205,7 @@ impl FromIterator<(Path, Bytes)> for Leaves {
     fn from_iter<I: IntoIterator<Item = (Path, Bytes)>>(leaves: I) -> Self {
         Self {
             leaves: leaves.into_iter().collect(),
-            collections: Collections::new(),
+            ..Self::default()
         }
     }
 }

@@ -117,10 +117,12 @@ mod error;
 mod faithful;
 mod foreign;
 pub(crate) mod index;
+pub(crate) mod lazy;
 pub(crate) mod leaf;
 mod leaves;
 mod node;
 mod path;
+mod places;
 mod probe;
 mod update;
 mod value;
@@ -131,9 +133,11 @@ pub use foreign::Ignored;
 pub use leaves::Leaves;
 pub(crate) use leaves::kind_of;
 pub use path::{Path, PathElement, PathInt};
+pub(crate) use places::lazy_places;
 pub(crate) use update::{Update, assert_element, load, restore, update};
 pub use value::Value;
 
+use self::encode::Collect;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -190,7 +194,7 @@ pub(crate) fn encode_entry<T: Serialize + DeserializeOwned>(
     depth: usize,
     buffers: bool,
 ) -> Result<Encoded, CodecError> {
-    let serialized = encode::serialize_as(entry, depth, false)?;
+    let serialized = encode::serialize_as(entry, depth, Collect::Nothing)?;
     finish(entry, serialized, base, ignored, buffers)
 }
 
@@ -234,7 +238,7 @@ fn finish<T: Serialize + DeserializeOwned>(
 fn ignored_in<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Ignored, CodecError> {
     let stored = leaves.to_value()?;
     let (value, seen) = decode::read::<T>(&stored)?;
-    foreign::find(&stored, &value, seen, leaves.has_collections())
+    foreign::find(&stored, &value, seen, Collect::as_in(leaves))
 }
 
 /// The state that leaves hold.
@@ -248,7 +252,7 @@ fn ignored_in<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Ignore
 pub fn decode<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Result<Decoded<T>, CodecError> {
     let stored = leaves.to_whole_value()?;
     let (value, seen) = decode::read::<T>(&stored)?;
-    let ignored = foreign::find(&stored, &value, seen, false)?;
+    let ignored = foreign::find(&stored, &value, seen, Collect::Nothing)?;
     Ok(Decoded { value, ignored })
 }
 

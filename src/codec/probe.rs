@@ -269,7 +269,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, CodecError> {
         // The entries of a durable collection are states of their own.
-        if name == super::collection::NAME && self.collect && !self.passing {
+        if super::collection::is_collection(name) && self.collect && !self.passing {
             return Err(seen_enough());
         }
         visitor.visit_newtype_struct(self.enter::<V>()?)

@@ -2,14 +2,16 @@
 //!
 //! What is outside the collections is encoded and compared as a whole, as any state is. Of each
 //! collection the entries are encoded that differ from the copy kept with the base, each as a small
-//! state of its own: with its own leaves for a base, and its own foreign fields.
+//! state of its own: with its own leaves for a base, and its own foreign fields. An entry of a lazy
+//! collection that was never read has no base: it is cleared, whatever it is, and written afresh.
 
-use super::collection::{Collection, Collections, Part};
+use super::collection::{Collection, Collections, Part, Stored};
 use super::decode::read_collecting;
 use super::diff::{Change, diff, diff_of};
-use super::encode;
+use super::encode::{self, Collect};
 use super::error::{CodecError, CodecErrorKind};
 use super::foreign::{self, Ignored};
+use super::lazy;
 use super::leaves::{Leaves, index_of, with_index};
 use super::path::{Path, PathElement, Step};
 use super::{Encoded, finish, probe};
@@ -34,6 +36,7 @@ impl Update {
     pub(crate) fn land(self, base: &mut Leaves) {
         base.apply(&self.changes);
         base.set_collections(self.collections);
+        base.count_written(&self.changes);
     }
 }
 
@@ -41,14 +44,16 @@ impl Update {
 ///
 /// # Errors
 ///
-/// As those of [`decode`](super::decode).
+/// As those of [`decode`](super::decode), also when the state can only be read as a whole and some of
+/// it was [deferred](Leaves::defer).
 pub(crate) fn load<T: Serialize + DeserializeOwned>(
     leaves: &mut Leaves,
 ) -> Result<(T, Ignored), CodecError> {
-    leaves.set_collections(Collections::new());
+    lazy::only_partial(leaves.collections_mut());
     let stored = leaves.to_value()?;
     let (value, seen, collections) = read_collecting::<T>(&stored)?;
-    let ignored = foreign::find(&stored, &value, seen, false)?;
+    let ignored = foreign::find(&stored, &value, seen, Collect::Partial)?;
+    lazy::assert_in_place(&value, leaves, &collections)?;
     leaves.set_collections(collections);
     Ok((value, ignored))
 }
@@ -66,7 +71,7 @@ pub(crate) fn restore<T: Serialize + DeserializeOwned>(leaves: &Leaves) -> Resul
         // A type that reads itself differently each time may find no place for a collection.
         Err(_) if leaves.has_collections() => {
             let mut plain = leaves.clone();
-            plain.set_collections(Collections::new());
+            lazy::only_partial(plain.collections_mut());
             Ok(read_collecting::<T>(&plain.to_value()?)?.0)
         }
         restored => restored,
@@ -83,7 +88,7 @@ pub(crate) fn update<T: Serialize + DeserializeOwned>(
     base: &Leaves,
     ignored: &Ignored,
 ) -> Result<Update, CodecError> {
-    let serialized = encode::serialize_as(value, 0, true)?;
+    let serialized = encode::serialize_as(value, 0, Collect::All)?;
     let buffers = ignored.buffers;
     let buffers = buffers.unwrap_or_else(probe::may_buffer_outside::<T>);
     let outside = Ignored {
@@ -112,10 +117,12 @@ pub(crate) fn update<T: Serialize + DeserializeOwned>(
         let cleared = differ.run(&encoded)?;
         Ok((cleared, differ.changes, differ.ignored_now))
     };
-    let (cleared, mut changes, mut ignored) = differ(known)?;
-    if cleared {
+    let (cleared, mut changes, mut ignored) = differ(known.clone())?;
+    if !cleared.is_empty() {
         // A container around a collection is written afresh, and the collection with it.
-        (_, changes, ignored) = differ(Vec::new())?;
+        let mut others = known;
+        others.retain(|path| !cleared.contains(path));
+        (_, changes, ignored) = differ(others)?;
     }
     ignored.buffers = Some(buffers);
     changes.sort_by(|a, b| a.path().cmp(b.path()));
@@ -147,9 +154,9 @@ struct Differ<'d> {
     ignored_now: Ignored,
 }
 
-impl Differ<'_> {
-    /// Whether the changes clear one of the known collections by accident.
-    fn run(&mut self, encoded: &Encoded) -> Result<bool, CodecError> {
+impl<'d> Differ<'d> {
+    /// Finds the changes. Which of the known collections they clear by accident.
+    fn run(&mut self, encoded: &Encoded) -> Result<Vec<&'d Path>, CodecError> {
         let mut afresh: BTreeMap<Path, Bytes> = BTreeMap::new();
         for (path, collection) in encoded.leaves.collections() {
             let is_known = self.known.contains(&path);
@@ -157,20 +164,40 @@ impl Differ<'_> {
             self.collection(path, &**collection, before, &mut afresh)?;
         }
         let old = self.base.outside(&self.known);
-        let changes = match afresh.is_empty() {
-            true => diff_of(old, encoded.leaves.iter()),
-            false => {
-                let new = encoded.leaves.clone().into_iter().chain(afresh);
-                let new: Leaves = new.collect();
-                diff_of(old, new.iter())
-            }
+        let changes = if afresh.is_empty() {
+            let changes = diff_of(old, encoded.leaves.iter());
+            self.clear_unread(changes, &encoded.leaves)
+        } else {
+            let new = encoded.leaves.clone().into_iter().chain(afresh);
+            let new: Leaves = new.collect();
+            self.clear_unread(diff_of(old, new.iter()), &new)
         };
-        let cleared = changes.iter().any(|change| match change {
-            Change::ClearTree(tree) => self.known.iter().any(|path| tree.contains(path)),
-            _ => false,
-        });
+        let is_cleared = |path: &&Path| {
+            let mut trees = changes.iter();
+            trees.any(|change| matches!(change, Change::ClearTree(tree) if tree.contains(path)))
+        };
+        let mut cleared = self.known.clone();
+        cleared.retain(is_cleared);
         self.changes.extend(changes);
         Ok(cleared)
+    }
+
+    /// Adds what clears the collections that are not what they were any more, for what of them is not
+    /// in memory: a diff of leaves does not see it.
+    fn clear_unread(&self, mut changes: Vec<Change>, new: &Leaves) -> Vec<Change> {
+        let unread = self.base.partial();
+        for path in unread.filter(|path| !self.known.contains(path)) {
+            let goes =
+                |change: &Change| matches!(change, Change::ClearTree(tree) if tree.contains(path));
+            if changes.iter().any(goes) {
+                continue;
+            }
+            changes.retain(|change| !path.contains(change.path()));
+            changes.push(Change::ClearTree(path.clone()));
+            let tree = new.tree(path);
+            changes.extend(tree.map(|(path, leaf)| Change::Set(path.clone(), leaf.clone())));
+        }
+        changes
     }
 
     /// Encodes the entries of a collection that differ from `before`, or all of them.
@@ -188,10 +215,17 @@ impl Differ<'_> {
         if let (Some(_), Some(seen)) = (before, seen) {
             self.ignored_now.seen.replace(&steps, Some(seen.clone()));
         }
-        collection.touched(before.map(|before| &**before), &mut |element, part| {
+        let before = before.map(|before| &**before);
+        collection.touched(before, &mut |element, known, part| {
             let step = Step::from(element.clone());
             let place = path.child(element.clone());
-            let stored = subtree(self.base, &place);
+            let stored = match known {
+                Stored::Known => subtree(self.base, &place),
+                Stored::Unread => {
+                    self.changes.push(Change::ClearTree(place.clone()));
+                    Leaves::new()
+                }
+            };
             let entry_seen = seen.and_then(|seen| seen.child(&step));
             let ignored = Ignored {
                 seen: entry_seen.cloned().unwrap_or_default(),

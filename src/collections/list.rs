@@ -1,7 +1,7 @@
 //! The ordered list of items with ids.
 
 use super::tree::{self, Placed, Tree};
-use crate::codec::collection::{self, Collection, Part, Slot, Visit};
+use crate::codec::collection::{self, Collection, Part, Slot, Stored, Visit};
 use crate::codec::leaf::Kind;
 use crate::codec::{self, CodecError, CodecErrorKind, Encoded, Ignored, Leaves, Path, PathElement};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
@@ -427,7 +427,7 @@ impl<T: Item + Serialize + DeserializeOwned + Send + Sync + 'static> Collection 
                 buffers: &self.0.buffers,
             });
             let part = part.as_ref().map(|part| part as &dyn Part);
-            visit(PathElement::from(id.as_str()), part)?;
+            visit(PathElement::from(id.as_str()), Stored::Known, part)?;
         }
         Ok(())
     }
@@ -515,7 +515,7 @@ impl<'de, T: Item + Serialize + DeserializeOwned + Send + Sync + 'static> Visito
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inside: D) -> Result<List<T>, D::Error> {
         let (wanted, indices) = match collection::take() {
             Slot::Wanted(indices) => (true, indices),
-            Slot::Given(_) | Slot::Empty => (false, None),
+            Slot::Given(_) | Slot::WantedIfPartial | Slot::Empty => (false, None),
         };
         let list = inside.deserialize_seq(Self(indices, PhantomData))?;
         if wanted {
@@ -530,7 +530,7 @@ impl<'de, T: Item + Serialize + DeserializeOwned + Send + Sync + 'static> Visito
                 Some(kept) => Ok(kept.0.clone()),
                 None => Err(E::custom("another collection is in memory here")),
             },
-            Slot::Wanted(_) | Slot::Empty => {
+            Slot::Wanted(_) | Slot::WantedIfPartial | Slot::Empty => {
                 Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
             }
         }

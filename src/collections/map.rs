@@ -2,7 +2,7 @@
 
 use super::element::AsElement;
 use super::tree::{self, Placed, Tree};
-use crate::codec::collection::{self, Collection, Part, Slot, Visit};
+use crate::codec::collection::{self, Collection, Part, Slot, Stored, Visit};
 use crate::codec::leaf::Kind;
 use crate::codec::{self, CodecError, Encoded, Ignored, Leaves};
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
@@ -315,9 +315,9 @@ impl<K: Key, V: Serialize + DeserializeOwned + Send + Sync + 'static> Collection
                         value: &new.value,
                         buffers: &self.0.buffers,
                     };
-                    visit(element, Some(&part))
+                    visit(element, Stored::Known, Some(&part))
                 }
-                (Some(old), None) => visit(old.key.as_element(), None),
+                (Some(old), None) => visit(old.key.as_element(), Stored::Known, None),
                 (None, None) => Ok(()),
             })
     }
@@ -331,9 +331,9 @@ impl<K: Key, V: Serialize + DeserializeOwned + Send + Sync + 'static> Collection
     }
 }
 
-struct Value<'v, V> {
-    value: &'v V,
-    buffers: &'v OnceLock<bool>,
+pub(super) struct Value<'v, V> {
+    pub(super) value: &'v V,
+    pub(super) buffers: &'v OnceLock<bool>,
 }
 
 impl<V: Serialize + DeserializeOwned> Part for Value<'_, V> {
@@ -408,7 +408,7 @@ impl<'de, K: Key, V: Serialize + DeserializeOwned + Send + Sync + 'static> Visit
                 Some(kept) => Ok(kept.0.clone()),
                 None => Err(E::custom("another collection is in memory here")),
             },
-            Slot::Wanted(_) | Slot::Empty => {
+            Slot::Wanted(_) | Slot::WantedIfPartial | Slot::Empty => {
                 Err(E::invalid_type(serde::de::Unexpected::Unit, &self))
             }
         }

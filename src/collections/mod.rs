@@ -3,7 +3,7 @@
 //! A plain state is encoded as a whole after each batch, to see what of it changed. That is the right
 //! thing for what has some hundred leaves. For more, use a [`Map`] where a `BTreeMap` was, and a
 //! [`List`] where a `Vec` of structs with ids was. A turn then costs what was touched in it, however
-//! many entries there are.
+//! many entries there are. A [`LazyMap`] does not even load them: see [`lazy`] for when to use which.
 //!
 //! ```
 //! use abide::collections::Map;
@@ -46,19 +46,20 @@
 //! - Touched is what was handed out to be changed. A value that changes behind a shared reference, in
 //!   a mutex say, is not seen to have changed, and is not undone.
 //! - An entry is brought to a new shape of its type, a field with a default say, when it is touched.
-//! - Loading an instance decodes all entries: handlers are synchronous, and have no transaction at
-//!   hand to fetch one with.
+//! - Loading an instance decodes all entries, but for those of a [`LazyMap`].
 //! - While entries hold fields that this version does not know, a turn costs some time for each such
 //!   entry.
 //! - Exchanging two collections, or putting a new one in the place of an old one, compares all of
 //!   what the two do not share.
 
 mod element;
+pub mod lazy;
 pub mod list;
 pub mod map;
 mod tree;
 
 pub use element::AsElement;
+pub use lazy::{LazyMap, NotLoaded};
 pub use list::{DuplicateId, Item, List};
 pub use map::{Key, Map};
 

@@ -6,7 +6,11 @@
 //!   its handler did to the state is thrown away with the state, which is built again from the
 //!   committed leaves by running the messages before it once more.
 //! - *The order is the order of the jobs.* A batch is always a prefix of them.
+//! - *No result rests on what was not in memory.* A message that asked for entries of lazy collections
+//!   that are not there has not run, whatever it answered.
 
+use super::lazy::TOO_MUCH;
+use crate::codec::collection::{MAX_WANTS, Want, asking};
 use crate::codec::{self, Ignored, Leaves, Update};
 use crate::durable::{Answer, CallId, Message};
 use crate::env::Env;
@@ -105,6 +109,8 @@ pub(super) struct Batch {
     pub(super) ended: Ended,
     /// The state after them, unless there is none yet.
     pub(super) state: Option<Held>,
+    /// What is to be read before anything else can be done; then there is nothing else in here.
+    pub(super) wanted: Vec<Want>,
 }
 
 /// One run over a batch.
@@ -118,6 +124,19 @@ pub(super) struct Run<'a> {
     pub(super) now: SystemTime,
     /// Whether a message may take the lock.
     pub(super) lock_is_free: bool,
+    /// What becomes of a message that asks for what is not in memory.
+    pub(super) asking: Asking,
+}
+
+/// What becomes of a message that asks for entries of lazy collections that are not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// They are read, and the batch is run again.
+    Reads,
+    /// No more may be read for this batch: it ends before the message.
+    Ends,
+    /// No more may be read for this message: it has failed.
+    Fails,
 }
 
 /// How one message went.
@@ -126,6 +145,7 @@ enum Went {
     Failed(String),
     LockTaken,
     Unknown,
+    Wanting(Vec<Want>),
 }
 
 impl Run<'_> {
@@ -183,9 +203,57 @@ impl Run<'_> {
                     break Ended::LockTaken;
                 }
                 Went::Unknown => break Ended::Unknown,
+                Went::Wanting(_) if self.asking == Asking::Ends && !first => {
+                    state = self.again(jobs, &mut done)?;
+                    break Ended::Limit;
+                }
+                Went::Wanting(wanted) => {
+                    let behind = jobs.get(done.len() + 1..).unwrap_or_default();
+                    return self.wanting(wanted, behind, began);
+                }
             }
         };
-        Ok(Batch { done, ended, state })
+        Ok(Batch {
+            done,
+            ended,
+            state,
+            wanted: Vec::new(),
+        })
+    }
+
+    /// What a message wants, and what those behind it want, so that all of it is read in one round.
+    /// Those are run for that alone, on the committed state; nothing else of what they do counts. What
+    /// they ask for on another state than that one is asked for again.
+    fn wanting(
+        &self,
+        mut wanted: Vec<Want>,
+        behind: &[Job],
+        began: Duration,
+    ) -> Result<Batch, codec::CodecError> {
+        let mut state = None;
+        for job in behind.iter().take(self.limits.messages) {
+            let spent = self.env.now().saturating_sub(began);
+            if spent >= self.limits.time || wanted.len() >= MAX_WANTS {
+                break;
+            }
+            if state.is_none() && self.base.exists {
+                state = Some(self.load()?);
+            }
+            match self.one(&mut state, job) {
+                Went::Done(done, _) if !done.rejected => {}
+                Went::Wanting(more) => {
+                    wanted.extend(more);
+                    state = None;
+                }
+                _ => state = None,
+            }
+        }
+        Ok(Batch {
+            done: Vec::new(),
+            ended: Ended::Limit,
+            state: None,
+            wanted,
+        })
     }
 
     /// What is to be written to store the state.
@@ -233,6 +301,23 @@ impl Run<'_> {
     }
 
     fn one(&self, state: &mut Option<Held>, job: &Job) -> Went {
+        if self.behaviour.lazy().is_empty() {
+            return self.run(state, job);
+        }
+        let (went, wanted) = asking(|| self.run(state, job));
+        if wanted.is_empty() {
+            return went;
+        }
+        if self.asking != Asking::Fails {
+            return Went::Wanting(wanted);
+        }
+        match went {
+            Went::Done(done, _) if done.asked => Went::asked(Err(Failure::fail(TOO_MUCH))),
+            _ => Went::Failed(TOO_MUCH.to_owned()),
+        }
+    }
+
+    fn run(&self, state: &mut Option<Held>, job: &Job) -> Went {
         let name = job.message.name.as_ref();
         let trace = job.message.trace;
         let span = tracing::debug_span!(

@@ -8,6 +8,7 @@ mod ahead;
 mod apply;
 mod claims;
 mod kinds;
+mod lazy;
 mod metrics;
 mod options;
 mod plan;

@@ -9,6 +9,7 @@
 
 use super::Consumer;
 use super::kinds::Kind;
+use super::lazy;
 use super::turn::{Closing, UnderLock};
 use crate::codec::Leaves;
 use crate::durable::keys::InstanceKeys;
@@ -144,7 +145,6 @@ impl LockedRun {
         leaves: Option<Arc<Leaves>>,
         here: Option<TraceParent>,
     ) -> Result<Bytes, Failure> {
-        let state = self.state(leaves).await?;
         let facts = Facts {
             instance: self.instance.clone(),
             stamp: under.stamp,
@@ -154,6 +154,14 @@ impl LockedRun {
             trace: under.message.trace,
             here,
             fence: self.fence(),
+        };
+        let state = match self.kind.behaviour.lazy() {
+            [] => self.state(leaves).await?,
+            _ => {
+                // Whoever changes the state meanwhile need not copy them for its sake.
+                drop(leaves);
+                self.prepared(under, &facts).await?
+            }
         };
         let run = Arc::clone(&self.kind.behaviour).run(
             state,
@@ -166,6 +174,23 @@ impl LockedRun {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(Failure::fail("it panicked")))
+    }
+
+    /// A copy of the committed state with what the run needs of its lazy collections. Read afresh: what
+    /// of them happens to be in memory is nothing to rely on.
+    async fn prepared(&self, under: &UnderLock, facts: &Facts) -> Result<Held, Failure> {
+        let keys = keys_of(&self.consumer, &self.instance);
+        let namespace = self.consumer.presence.namespace();
+        let env = self.consumer.env.as_ref();
+        let message = &under.message;
+        let prepared = namespace.database().run(|attempt| {
+            let keys = keys.clone();
+            async move {
+                let asks = (message.name.as_ref(), &*message.payload, facts);
+                lazy::prepared(attempt.tx(), &keys, &self.kind, env, asks).await
+            }
+        });
+        prepared.await.map_err(Failure::from)?.value
     }
 
     /// The token as a number. A namespace that was moved to another store may get the same stamps

@@ -6,7 +6,7 @@
 //!   transaction that read `v` serializably may read the leaves by snapshot, and may use leaves
 //!   that it kept if `v` still holds the stamp that it kept with them.
 //! - *What changed is written, nothing else.* A leaf that became another is one write, or one for
-//!   each of its chunks. Nothing is cleared that was not there.
+//!   each of its chunks. Nothing is cleared that was not there, but for what was written unread.
 //! - *A leaf's length says how many chunks it has in the store.* So whoever knows the leaves knows
 //!   which chunks a shorter one leaves behind.
 //!
@@ -14,6 +14,10 @@
 //! the chunk's number. No element of a path is nil, and none sorts before it: the chunks
 //! stand directly behind the leaf, before what is below it, and go when the subtree is cleared.
 //! `v`'s format byte is that of the leaves too, which have none of their own.
+//!
+//! Not all of a state need be read: see [`parts`].
+
+mod parts;
 
 use super::chunk::{self, Assembler};
 use super::keys::InstanceKeys;
@@ -22,6 +26,7 @@ use crate::codec::{Change, Leaves, Path};
 use crate::planted::{Bug, planted};
 use crate::store::{CommitStamp, Isolation, KeyRange, KeyValue, StoreError, TransactionExt, Tx};
 use bytes::Bytes;
+pub(crate) use parts::{load_lazily, load_part};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -79,26 +84,8 @@ pub(crate) fn load(
     tx: &Tx,
     keys: &InstanceKeys,
 ) -> impl Future<Output = Result<Leaves, StoreError>> + Send + use<> {
-    let tx = Arc::clone(tx);
-    let range = keys.state();
-    async move {
-        let mut loading = Loading {
-            prefix: range.begin.clone(),
-            leaves: Leaves::new(),
-            open: None,
-        };
-        let mut outcome = Ok(());
-        let pages = tx.for_each_page(&range, Isolation::Snapshot, |page| {
-            outcome = page.into_iter().try_for_each(|row| loading.add(row));
-            match outcome {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        });
-        pages.await?;
-        outcome?;
-        loading.finish()
-    }
+    let all = keys.state();
+    parts::read(tx, &all.begin, &all)
 }
 
 /// What can be read of a state, and the keys of what cannot.
@@ -117,11 +104,7 @@ pub(crate) fn salvage(
     let tx = Arc::clone(tx);
     let range = keys.state();
     async move {
-        let mut loading = Loading {
-            prefix: range.begin.clone(),
-            leaves: Leaves::new(),
-            open: None,
-        };
+        let mut loading = Loading::new(&range.begin);
         let mut damage = Vec::new();
         let pages = tx.for_each_page(&range, Isolation::Snapshot, |page| {
             for row in page {
@@ -294,6 +277,14 @@ struct Open {
 }
 
 impl Loading {
+    fn new(prefix: &Bytes) -> Self {
+        Self {
+            prefix: prefix.clone(),
+            leaves: Leaves::new(),
+            open: None,
+        }
+    }
+
     fn add(&mut self, row: KeyValue) -> Result<(), StoreError> {
         let mut open = match self.open.take() {
             Some(open) => open,

@@ -4,7 +4,8 @@ use super::courier::{Courier, Outgoing};
 use super::effect::Flow;
 use super::hooks::{Activation, Deactivation, DeadLetterNotice};
 use super::outcome::Failure;
-use crate::codec::{CodecError, Ignored, Leaves, Update};
+use crate::codec::lazy::Found;
+use crate::codec::{CodecError, Ignored, Leaves, Path, Update};
 use crate::durable::message::CallId;
 use crate::env::BoxFuture;
 use crate::id::InstanceId;
@@ -120,6 +121,17 @@ pub(crate) trait Behaviour: fmt::Debug + Send + Sync + 'static {
     /// The state that leaves hold. They keep its durable collections in mind.
     fn decode(&self, leaves: &mut Leaves) -> Result<(Held, Ignored), CodecError>;
 
+    /// Where the state has lazy collections, whose entries need not be read to decode it.
+    fn lazy(&self) -> &[Path];
+
+    /// Adds to the leaves of a state what was read of its lazy collections.
+    fn learn(
+        &self,
+        leaves: &mut Leaves,
+        ignored: &mut Ignored,
+        found: Found,
+    ) -> Result<(), CodecError>;
+
     /// The same state once more. Costs nothing for durable collections that the leaves know.
     fn restore(&self, leaves: &Leaves) -> Result<Held, CodecError>;
 
@@ -140,6 +152,15 @@ pub(crate) trait Behaviour: fmt::Debug + Send + Sync + 'static {
         payload: &[u8],
         facts: &Facts,
     ) -> Result<Bytes, Failure>;
+
+    /// Asks for what the work under the lock needs of lazy collections.
+    fn prepare(
+        &self,
+        state: &Held,
+        name: &str,
+        payload: &[u8],
+        facts: &Facts,
+    ) -> Result<(), Failure>;
 
     /// Runs the work under the lock; gives its output, encoded.
     fn run(

@@ -58,6 +58,7 @@ impl<S: Server> Routes<S> {
     {
         self.add::<M>(Action::Locked(LockedAction {
             handle: apply::<S, M>,
+            prepare: prepare::<S, M>,
             run: run::<S, M>,
             close: close::<S, M>,
         }))
@@ -144,9 +145,12 @@ pub(super) enum Action<S: Server> {
 
 pub(super) struct LockedAction<S: Server> {
     pub(super) handle: HandleFn<S>,
+    pub(super) prepare: PrepareFn<S>,
     pub(super) run: RunFn<S>,
     pub(super) close: CloseFn<S>,
 }
+
+pub(super) type PrepareFn<S> = fn(&S, &<S as Server>::State, &[u8]) -> Result<(), Unhandled>;
 
 pub(super) type RunFn<S> = fn(
     Arc<S>,
@@ -225,6 +229,14 @@ where
         message,
         &ReadContext::new(facts),
     )?)?)
+}
+
+fn prepare<S, M>(server: &S, state: &S::State, payload: &[u8]) -> Result<(), Unhandled>
+where
+    M: Message<S::Protocol>,
+    S: Locked<M>,
+{
+    Ok(server.prepare(state, &decode::<M>(payload)?)?)
 }
 
 fn run<S, M>(

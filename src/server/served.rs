@@ -10,7 +10,8 @@ use super::hooks::{Activation, Deactivation, DeadLetterNotice};
 use super::outcome::{Failure, panic_text};
 use super::routes::{Action, Entry, InvalidServer, LockedAction, Routes, Unhandled};
 use super::traits::{Protocol, Server};
-use crate::codec::{self, CodecError, Ignored, Leaves, Update};
+use crate::codec::lazy::Found;
+use crate::codec::{self, CodecError, Ignored, Leaves, Path, Update};
 use crate::env::BoxFuture;
 use crate::id::InstanceId;
 use bytes::Bytes;
@@ -33,12 +34,16 @@ pub(crate) fn erase<S: Server>(server: S) -> Result<Arc<dyn Behaviour>, InvalidS
     Ok(Arc::new(Served {
         server: Arc::new(server),
         entries: Routes::of()?,
+        // A type whose own code panics is read as a whole, and tells then.
+        lazy: catch_unwind(codec::lazy_places::<S::State>).unwrap_or_default(),
     }))
 }
 
 struct Served<S: Server> {
     server: Arc<S>,
     entries: BTreeMap<&'static str, Entry<S>>,
+    /// Where the state has lazy collections.
+    lazy: Vec<Path>,
 }
 
 impl<S: Server> Served<S> {
@@ -109,6 +114,19 @@ impl<S: Server> Behaviour for Served<S> {
         Ok((Box::new(state), ignored))
     }
 
+    fn lazy(&self) -> &[Path] {
+        &self.lazy
+    }
+
+    fn learn(
+        &self,
+        leaves: &mut Leaves,
+        ignored: &mut Ignored,
+        found: Found,
+    ) -> Result<(), CodecError> {
+        codec_guard(|| codec::lazy::learn(leaves, ignored, found))
+    }
+
     fn restore(&self, leaves: &Leaves) -> Result<Held, CodecError> {
         let state = codec_guard(|| codec::restore::<S::State>(leaves))?;
         Ok(Box::new(state))
@@ -155,6 +173,21 @@ impl<S: Server> Behaviour for Served<S> {
             Unhandled::Undecodable(error) => undecodable(name, &error, Failure::reject),
             Unhandled::Failed(failure) => failure,
         })
+    }
+
+    fn prepare(
+        &self,
+        state: &Held,
+        name: &str,
+        payload: &[u8],
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let Action::Locked(LockedAction { prepare, .. }) = &self.entry(name)?.action else {
+            return Err(not_locked(name));
+        };
+        let state = state_ref::<S>(state)?;
+        guard(|| prepare(&self.server, state, payload))
+            .map_err(|unhandled| unhandled.blame(name, facts))
     }
 
     fn run(

@@ -238,6 +238,18 @@ where
     /// What `run` hands to `close`. It is written down as MessagePack in between, in memory only.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
+    /// Asks the [lazy maps](crate::collections::lazy) of the state for what `run` needs of them: no
+    /// other entries are in its copy of the state. Runs before each `run`, in a transaction that reads
+    /// only, by the same rules as [`Query::query`].
+    ///
+    /// # Errors
+    ///
+    /// As those of `run`.
+    fn prepare(&self, state: &Self::State, message: &M) -> Result<(), Failure> {
+        let _ = (state, message);
+        Ok(())
+    }
+
     /// The work outside the transaction, with a copy of the state. It runs at least once: again, on
     /// another node maybe, if this one dies or it fails.
     ///

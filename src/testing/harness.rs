@@ -180,11 +180,11 @@ impl<S: Server> Harness<S> {
         decode(&self.behaviour.query(&held, M::NAME, &payload, &facts)?)
     }
 
-    /// Runs the work of a message under the lock, with a copy of the state.
+    /// Prepares and runs the work of a message under the lock, with a copy of the state.
     ///
     /// # Errors
     ///
-    /// The work's failure.
+    /// The work's failure, or that of its preparation.
     pub async fn run<M: Message<S::Protocol>>(
         &self,
         message: M,
@@ -193,11 +193,13 @@ impl<S: Server> Harness<S> {
         S: Locked<M>,
     {
         let payload = encode(&message)?;
+        let (held, facts) = (self.held()?, self.facts(Some(self.calls)));
+        self.behaviour.prepare(&held, M::NAME, &payload, &facts)?;
         let work = Arc::clone(&self.behaviour).run(
-            self.held()?,
+            held,
             M::NAME.into(),
             payload,
-            self.facts(Some(self.calls)),
+            facts,
             Arc::clone(&self.courier),
         );
         decode(&work.await?)

@@ -2,7 +2,7 @@
 
 use super::{Ignored, MAX_TRIES, Mark, Seen, children, fingerprint, without, written_at};
 use crate::codec::decode::read;
-use crate::codec::encode::serialize_as;
+use crate::codec::encode::{Collect, serialize_as};
 use crate::codec::error::CodecError;
 use crate::codec::faithful;
 use crate::codec::leaf::{self, Value};
@@ -24,7 +24,7 @@ pub(in crate::codec) fn carry_over<T: Serialize + DeserializeOwned>(
     check: bool,
 ) -> Result<Leaves, CodecError> {
     let stored = base.to_value()?;
-    let before = serialize_as(&read::<T>(&stored)?.0, 0, base.has_collections())?.node;
+    let before = serialize_as(&read::<T>(&stored)?.0, 0, Collect::as_in(base))?.node;
     let tries = Cell::new(0);
     let reads_without = |part: &Seen| {
         tries.set(tries.get() + 1);

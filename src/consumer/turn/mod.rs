@@ -12,6 +12,7 @@
 //!   the turn's value; the worker acts on them once it has landed.
 
 mod locks;
+mod rounds;
 mod stage;
 mod work;
 

@@ -1,9 +1,10 @@
 //! The ordinary turn: load, apply, diff, stage.
 
+use super::rounds::Ran;
 use super::{Cache, Cause, Next, Scene, Turn};
-use crate::codec::{CodecError, Leaves, Update};
-use crate::consumer::apply::{Base, Batch, Job, Limits, Run, Task};
-use crate::consumer::options::HANDLER_TIME;
+use crate::codec::Leaves;
+use crate::consumer::apply::{Base, Job, Task};
+use crate::consumer::lazy;
 use crate::consumer::plan::{Gate, Parked, UNFIT_RECHECK, Unfit, Which};
 use crate::consumer::view::{Line, View};
 use crate::durable::keys::Lane;
@@ -102,19 +103,20 @@ impl Scene<'_> {
         if let (Source::Closing, Some(Err(failure))) = (first, self.closing.map(|c| &c.result)) {
             return self.run_failed(tx, view, failure);
         }
-        let (base, mut state) = match self.load(tx, view).await? {
+        let (mut base, state) = match self.load(tx, view).await? {
             Loaded::State(base, state) => (base, state),
             Loaded::Unfit(reason) => return self.unfit(tx, view, reason),
         };
-        let run = self.run(view, &todo, &base);
-        let mut applied = None;
-        self.kind.run(self.env, &mut || {
-            let began = self.env.now();
-            applied = Some(apply(&run, state.take(), &jobs.jobs));
-            self.was_in_handlers(self.env.now().saturating_sub(began));
-        });
+        let applied = match self
+            .applied(tx, view, &todo, &jobs.jobs, &mut base, state)
+            .await?
+        {
+            Ran::Applied(applied) => applied,
+            Ran::Back(next) => return Ok(Work::Look(self.handed_back(next))),
+            Ran::Unfit(reason) => return self.unfit(tx, view, reason),
+        };
         match applied {
-            Some(Ok((batch, Ok(stored)))) => super::stage::Stage {
+            Ok((batch, Ok(stored))) => super::stage::Stage {
                 scene: self,
                 tx,
                 view,
@@ -124,33 +126,11 @@ impl Scene<'_> {
             }
             .finish(batch, stored),
             // Which of several messages made the state unfit to be stored is found out one by one.
-            Some(Ok((_, Err(_)))) if jobs.jobs.len() > 1 => {
+            Ok((_, Err(_))) if jobs.jobs.len() > 1 => {
                 Ok(Work::Look(self.handed_back(Next::Single)))
             }
-            Some(Ok((_, Err(error)))) => {
-                Ok(Work::Look(self.handed_back(Next::Blame(error.to_string()))))
-            }
-            Some(Err(error)) => self.unfit(tx, view, Parked::UnreadableState(error.to_string())),
-            None => Ok(Work::Look(self.handed_back(Next::Again))),
-        }
-    }
-
-    fn run<'r>(&'r self, view: &View, todo: &Todo, base: &'r Base) -> Run<'r> {
-        let options = &self.kind.options;
-        Run {
-            behaviour: self.kind.behaviour.as_ref(),
-            tracer: &self.kind.tracer,
-            env: self.env,
-            instance: self.instance,
-            base,
-            limits: Limits {
-                messages: options.batch_messages,
-                bytes: options.batch_bytes,
-                time: options.batch_time,
-                handler: HANDLER_TIME,
-            },
-            now: self.env.wall_clock(),
-            lock_is_free: view.lock.is_none() || todo.close,
+            Ok((_, Err(error))) => Ok(Work::Look(self.handed_back(Next::Blame(error.to_string())))),
+            Err(error) => self.unfit(tx, view, Parked::UnreadableState(error.to_string())),
         }
     }
 
@@ -261,43 +241,38 @@ impl Scene<'_> {
         if let Some(loaded) = self.cached_state(version) {
             return Ok(loaded);
         }
-        let mut leaves = match state::load(tx, self.keys).await {
-            Ok(leaves) => leaves,
-            Err(error) if error.kind() == crate::store::StoreErrorKind::Corrupt => {
-                return Ok(Loaded::Unfit(Parked::UnreadableState(error.to_string())));
-            }
-            Err(error) => return Err(error),
+        let loaded = match lazy::load(tx, self.keys, self.kind, self.env).await? {
+            Ok(loaded) => loaded,
+            Err(reason) => return Ok(Loaded::Unfit(reason)),
         };
-        let mut decoded = None;
-        self.kind.run(self.env, &mut || {
-            decoded = Some(self.kind.behaviour.decode(&mut leaves));
-        });
-        let (held, ignored) = match decoded {
-            Some(Ok(decoded)) => decoded,
-            Some(Err(error)) => {
-                return Ok(Loaded::Unfit(Parked::UnreadableState(error.to_string())));
-            }
-            None => return Ok(Loaded::Unfit(Parked::StoreAway)),
-        };
+        let lazy::Loaded {
+            leaves,
+            ignored,
+            state: held,
+        } = loaded;
         let leaves = Arc::new(leaves);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let activation = match cache.as_ref() {
-            Some(_) => Activation::Reloaded,
-            None => Activation::Loaded,
+            // Only some of it was dropped: nobody but the codec can tell.
+            Some(cache) if cache.version == version => cache.activation,
+            Some(_) => {
+                self.superseded(cache.take(), Deactivation::Superseded);
+                Some(Activation::Reloaded)
+            }
+            None => Some(Activation::Loaded),
         };
-        self.superseded(cache.take(), Deactivation::Superseded);
         *cache = Some(Cache {
             version,
             leaves: Arc::clone(&leaves),
             ignored: ignored.clone(),
             state: None,
-            activation: Some(activation),
+            activation,
         });
         let base = Base {
             leaves,
             ignored,
             exists: true,
-            activation: Some(activation),
+            activation,
         };
         Ok(Loaded::State(base, Some(held)))
     }
@@ -318,6 +293,9 @@ impl Scene<'_> {
         let known = cache
             .as_mut()
             .filter(|cache| cache.version == version || planted(Bug::StaleCacheAccepted))?;
+        if lazy::is_too_large(&known.leaves) {
+            return None;
+        }
         let base = Base {
             leaves: Arc::clone(&known.leaves),
             ignored: known.ignored.clone(),
@@ -452,17 +430,4 @@ impl Scene<'_> {
             Source::Closing => self.count_lock(tx, view, error),
         }
     }
-}
-
-type Applied = Result<(Batch, Result<Option<Update>, CodecError>), CodecError>;
-
-/// Applies a batch, and encodes the state if it may have changed.
-fn apply(run: &Run<'_>, state: Option<Held>, jobs: &[Job]) -> Applied {
-    let batch = run.apply(state, jobs)?;
-    let changed = batch.done.iter().any(|done| !done.asked && !done.rejected);
-    let stored = match &batch.state {
-        Some(state) if changed => run.encode(state).map(Some),
-        _ => Ok(None),
-    };
-    Ok((batch, stored))
 }
