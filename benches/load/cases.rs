@@ -2,12 +2,12 @@
 
 use crate::Bench;
 use crate::drive::{Measured, drive, each};
-use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total};
+use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total, Tracked};
 use crate::{floor, many, processes};
 use abide::Node;
 use abide::durable::Namespace;
 use abide::env::{BoxFuture, TokioEnv};
-use abide::server::Ref;
+use abide::server::{Ref, Server};
 use abide::store::{Database, RetryPolicy, StoreError};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,6 +34,9 @@ pub const NAMES: &[&str] = &[
     "state_10",
     "state_1000",
     "state_100000",
+    "map_10",
+    "map_1000",
+    "map_100000",
     "many_100",
     "many_idle",
 ];
@@ -68,9 +71,12 @@ pub async fn run(bench: &Bench, case: &str) -> Result<Measured, &'static str> {
         "query_sequential" => queries(bench, &namespace, 1).await,
         "query_64_one" => queries(bench, &namespace, 64).await,
         "lock_sequential" => locks(bench, &namespace).await,
-        "state_10" => states(bench, &namespace, 10).await,
-        "state_1000" => states(bench, &namespace, 1_000).await,
-        "state_100000" => states(bench, &namespace, 100_000).await,
+        "state_10" => states(bench, &namespace, Table, 10).await,
+        "state_1000" => states(bench, &namespace, Table, 1_000).await,
+        "state_100000" => states(bench, &namespace, Table, 100_000).await,
+        "map_10" => states(bench, &namespace, Tracked, 10).await,
+        "map_1000" => states(bench, &namespace, Tracked, 1_000).await,
+        "map_100000" => states(bench, &namespace, Tracked, 100_000).await,
         "many_100" => many::run(bench, &namespace, 100).await,
         "many_idle" => many::run(bench, &namespace, bench.instances).await,
         _ => Err("there is no such case")?,
@@ -99,11 +105,11 @@ async fn clear(bench: &Bench, namespace: &str) {
     let _ = cleared.await;
 }
 
-/// A node that serves all kinds.
+/// A node that serves counters.
 pub async fn serving(bench: &Bench, namespace: &str, counter: Counter) -> Node {
     let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
     let builder = builder.runtime(tokio::runtime::Handle::current());
-    builder.serve(counter).serve(Table).start().await.unwrap()
+    builder.serve(counter).start().await.unwrap()
 }
 
 /// A node that serves nothing.
@@ -277,8 +283,13 @@ async fn locks(bench: &Bench, namespace: &str) -> Measured {
 }
 
 /// Each call changes one of `entries`.
-async fn states(bench: &Bench, namespace: &str, entries: u64) -> Measured {
-    let node = serving(bench, namespace, Counter::default()).await;
+async fn states<S>(bench: &Bench, namespace: &str, table: S, entries: u64) -> Measured
+where
+    S: Server<Protocol = Keeping>,
+{
+    let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
+    let builder = builder.runtime(tokio::runtime::Handle::current());
+    let node = builder.serve(table).start().await.unwrap();
     let server = node.server::<Keeping>("one").timeout(PATIENCE);
     for from in (0..entries).step_by(FILLED_AT_ONCE as usize) {
         let to = (from + FILLED_AT_ONCE).min(entries);

@@ -35,7 +35,7 @@ fn target(url: &str, case: &str) -> Option<Target> {
         ("fdb", "cast_64_one" | "cast_64_64") => Some(Rate(25.0)),
         ("fdb", "cast_64x16_one" | "cast_64x16_64") => Some(Rate(60.0)),
         ("fdb", "drain_one") => Some(Rate(80.0)),
-        ("sqlite" | "fdb", "state_100000") => Some(SlowerAtMost(2.0)),
+        ("sqlite" | "fdb", "map_100000") => Some(SlowerAtMost(2.0)),
         ("sqlite" | "fdb", "many_idle") => Some(FasterAtLeast(0.8)),
         _ => None,
     }
@@ -45,6 +45,7 @@ fn target(url: &str, case: &str) -> Option<Target> {
 fn versus(case: &str) -> Option<&'static str> {
     match case {
         "state_1000" | "state_100000" => Some("state_10"),
+        "map_1000" | "map_100000" => Some("map_10"),
         "many_idle" => Some("many_100"),
         _ => None,
     }
@@ -155,7 +156,7 @@ impl Report {
                 )
             }
             Some(Target::SlowerAtMost(most)) => (
-                Some(format!("p50 <= {most} x state_10")),
+                Some(format!("p50 <= {most} x map_10")),
                 ratio.map(|ratio| ratio <= most),
             ),
             Some(Target::FasterAtLeast(least)) => (

@@ -1,5 +1,6 @@
 //! The servers under load: their handlers do next to nothing, so that what is measured is abide.
 
+use abide::collections::Map;
 use abide::server::{
     Context, Failure, Handle, LockContext, Locked, Message, Outcome, Protocol, Query, ReadContext,
     Routes, Server,
@@ -197,6 +198,48 @@ impl Handle<Fill> for Table {
         _cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<()>, Failure> {
         table.extend((fill.from..fill.to).map(|key| (key, 0)));
+        Ok(Outcome::done())
+    }
+}
+
+/// The same table in a collection that knows what was touched.
+pub struct Tracked;
+
+impl Server for Tracked {
+    type Protocol = Keeping;
+    type State = Map<u64, u64>;
+
+    fn init(&self, _cx: &ReadContext<'_>) -> Result<Self::State, Failure> {
+        Ok(Map::default())
+    }
+
+    fn routes(routes: Routes<Self>) -> Routes<Self> {
+        routes.handle::<Put>().handle::<Fill>()
+    }
+}
+
+impl Handle<Put> for Tracked {
+    fn handle(
+        &self,
+        table: &mut Self::State,
+        put: Put,
+        _cx: &mut Context<'_, Self>,
+    ) -> Result<Outcome<()>, Failure> {
+        table.insert(put.key, put.value);
+        Ok(Outcome::done())
+    }
+}
+
+impl Handle<Fill> for Tracked {
+    fn handle(
+        &self,
+        table: &mut Self::State,
+        fill: Fill,
+        _cx: &mut Context<'_, Self>,
+    ) -> Result<Outcome<()>, Failure> {
+        for key in fill.from..fill.to {
+            table.insert(key, 0);
+        }
         Ok(Outcome::done())
     }
 }

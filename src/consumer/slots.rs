@@ -61,7 +61,9 @@ struct Slot {
     inline: VecDeque<Inline>,
     /// For how many turns the first of them have waited.
     waited: u32,
-    closing: Option<Closing>,
+    /// The ends of locks' runs. There are several when a lock was broken, its message was run anew
+    /// here, and both runs ended before a turn came: none may take the place of another.
+    closings: VecDeque<Closing>,
     parked: Option<(Parked, Option<Bytes>)>,
     timer: Option<Duration>,
     /// Its place among the idle ones.
@@ -193,7 +195,7 @@ impl Slots {
     /// Hands over the end of a lock's run.
     pub(super) fn close(&mut self, instance: &InstanceId, closing: Closing) -> Option<Box<Memory>> {
         let slot = self.slots.entry(instance.clone()).or_default();
-        slot.closing = Some(closing);
+        slot.closings.push_back(closing);
         self.start(instance)
     }
 
@@ -232,7 +234,7 @@ impl Slots {
         Taken {
             inline: slot.inline.drain(..count).collect(),
             impatient: slot.waited >= PATIENCE,
-            closing: slot.closing.take(),
+            closing: slot.closings.pop_front(),
             looked,
         }
     }
@@ -244,7 +246,7 @@ impl Slots {
             return None;
         }
         let slot = self.slots.get_mut(instance)?;
-        if slot.again || !slot.inline.is_empty() || slot.closing.is_some() {
+        if slot.again || !slot.inline.is_empty() || !slot.closings.is_empty() {
             return None;
         }
         let (wake, woken) = oneshot::channel();
@@ -270,8 +272,8 @@ impl Slots {
         for inline in inline.into_iter().rev() {
             slot.inline.push_front(inline);
         }
-        if closing.is_some() {
-            slot.closing = closing;
+        if let Some(closing) = closing {
+            slot.closings.push_front(closing);
         }
     }
 
@@ -296,7 +298,7 @@ impl Slots {
         let has_inline = !slot.inline.is_empty();
         let wants_more = match &rest {
             Rest::Again => true,
-            Rest::Idle | Rest::Parked(..) => slot.again || has_inline || slot.closing.is_some(),
+            Rest::Idle | Rest::Parked(..) => slot.again || has_inline || !slot.closings.is_empty(),
         };
         if wants_more && !stopping && !crowded {
             return Verdict::Continue(memory);
@@ -480,7 +482,7 @@ impl Default for Slot {
             lingering: None,
             inline: VecDeque::new(),
             waited: 0,
-            closing: None,
+            closings: VecDeque::new(),
             parked: None,
             timer: None,
             idle_since: None,
@@ -491,8 +493,58 @@ impl Default for Slot {
 impl Slot {
     fn is_empty(&self) -> bool {
         self.inline.is_empty()
-            && self.closing.is_none()
+            && self.closings.is_empty()
             && self.parked.is_none()
             && self.timer.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::Message;
+    use std::sync::Arc;
+
+    fn closing(number: u8) -> Closing {
+        Closing {
+            token: CommitStamp::from_bytes([number; CommitStamp::LEN]),
+            message: Arc::new(Message {
+                name: "work".into(),
+                payload: Bytes::new(),
+                call: None,
+                query: false,
+                sender: None,
+                sent_ms: 0,
+                trace: None,
+                failed: None,
+                deadline_ms: None,
+                idempotency_key: None,
+            }),
+            stamp: None,
+            attempt: 1,
+            result: Ok(Bytes::new()),
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_run_does_not_take_the_place_of_another() {
+        let instance = InstanceId::new("kind", "id").unwrap();
+        let mut slots = Slots::new(1, 1);
+        let memory = slots.close(&instance, closing(1)).expect("it is free");
+        assert!(slots.close(&instance, closing(2)).is_none());
+        let first = slots.begin(&instance, 1).closing.unwrap();
+        assert_eq!(first.token, closing(1).token);
+        // The turn was about something else.
+        slots.put_back(&instance, Vec::new(), Some(first));
+        assert_eq!(
+            slots.begin(&instance, 1).closing.unwrap().token,
+            closing(1).token
+        );
+        let verdict = slots.end(&instance, memory, Rest::Idle, false);
+        assert!(matches!(verdict, Verdict::Continue(_)), "another waits");
+        assert_eq!(
+            slots.begin(&instance, 1).closing.unwrap().token,
+            closing(2).token
+        );
     }
 }

@@ -226,7 +226,11 @@ impl Worker {
         let ahead = self.ahead.take()?;
         let asks = taken.inline.iter().all(|inline| inline.message.query)
             && !planted(Bug::QueryFromPrefetch);
-        let may_miss = taken.looked.is_some_and(|visible| !ahead.shows(visible));
+        // Others push: with messages from memory, which stand behind all that is pushed, such a turn
+        // would often be in vain.
+        let may_miss = taken
+            .looked
+            .is_some_and(|visible| !ahead.shows(visible) || !taken.inline.is_empty());
         if (may_miss && !planted(Bug::WakeReadOlder)) || (asks && !taken.inline.is_empty()) {
             return None;
         }
