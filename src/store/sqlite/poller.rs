@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Between two looks at the file's change counter: half of it is the typical delay of a watch.
-const PERIOD: Duration = Duration::from_micros(2500);
+/// Between two looks at the file's change counter while somebody commits. Two processes that answer
+/// each other fall into step with their looks, so that all of it is the typical delay of a watch.
+const PERIOD: Duration = Duration::from_millis(1);
 
 /// Once the log has been the same for so long, its length and time are taken for a sign that nobody
 /// commits, and SQLite is asked only this often: that takes several system calls and locks, and would
@@ -31,12 +32,13 @@ const IDLE_AFTER: Duration = Duration::from_millis(250);
 const IDLE_PERIOD: Duration = Duration::from_millis(10);
 
 /// After a look at all watched keys, rest this many times as long as it took: so these looks take
-/// 2 % of a core, however many watches there are and however often other processes commit.
+/// 5 % of a core, however many watches there are and however often other processes commit.
 ///
-/// The price is the delay. A look of up to 51 µs does not prolong the period. Beyond it the rest
-/// grows in proportion to the number of watches, while other processes commit all the time: the typical delay of a watch is half of it, the longest is all of it. What this process
-/// commits itself fires its watches at once.
-const REST_FACTOR: u32 = 49;
+/// The price is the delay. A look of up to 53 µs does not prolong the period. Beyond it the rest
+/// grows in proportion to the number of watches, while other processes commit all the time: the
+/// typical delay of a watch is half of it, the longest is all of it. What this process commits itself
+/// fires its watches at once.
+const REST_FACTOR: u32 = 19;
 
 /// The thread that polls. It sleeps while nothing is watched.
 #[derive(Debug)]
