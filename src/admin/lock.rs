@@ -131,7 +131,7 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Broken, AdminError> {
         let keys = self.namespace.keys().instance(instance);
-        let broken = self.change(|tx| {
+        let broken = self.change_or_plan(dry_run, |tx| {
             let keys = keys.clone();
             async move { self.break_in(&tx, &keys, instance, then, dry_run).await }
         });
@@ -151,21 +151,21 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Work<Broken>, AdminError> {
         let namespace = &self.namespace;
-        let held = match lock::read_lock(tx, keys).await {
-            Ok(Some(held)) => Some(held),
+        let (held, damage) = match lock::read_lock(tx, keys).await {
+            Ok(Some(held)) => (Some(held), None),
             Ok(None) => {
                 return Err(AdminError::not_found(format!("{instance} is not locked")));
             }
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 // A commit that changes it meanwhile fails this one.
                 tx.get(&keys.lock(), Isolation::Serializable).await?;
-                None
+                (None, Some(error))
             }
             Err(error) => return Err(error.into()),
         };
-        let message = match lock::read_message(tx, keys).await {
-            Ok(message) => Some(message),
-            Err(error) if error.kind() == StoreErrorKind::Corrupt => None,
+        let (message, unread) = match lock::read_message(tx, keys).await {
+            Ok(message) => (Some(message), None),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => (None, Some(error)),
             Err(error) => return Err(error.into()),
         };
         let view = held.as_ref().map(|held| LockView {
@@ -174,9 +174,13 @@ impl Admin {
         });
         let readable = held.as_ref().zip(message.as_ref());
         if readable.is_none() && then != Then::Discard {
-            return Err(AdminError::refused(format!(
+            let refused = AdminError::refused(format!(
                 "the message under the lock of {instance} cannot be read: it can be discarded"
-            )));
+            ));
+            return Err(match damage.or(unread) {
+                Some(error) => refused.with_source(error),
+                None => refused,
+            });
         }
         if dry_run {
             return Ok(Work::Look(Broken { lock: view }));
