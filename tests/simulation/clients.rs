@@ -49,7 +49,8 @@ impl Client {
         while me.world.is_active() {
             let think = u64::try_from(me.settings().think().as_micros()).unwrap();
             let pause = me.below(think + 1);
-            me.env.sleep(Duration::from_micros(pause)).await;
+            // By the world's clock: however slow its process is, a client thinks no longer.
+            me.world.env.sleep(Duration::from_micros(pause)).await;
             // Mostly alone, now and then in a crowd, which is where batches and conflicts come from.
             let profile = me.settings().profile;
             let (crowd, spread) = match (profile, me.below(8)) {
