@@ -205,23 +205,30 @@ impl Crew {
         acknowledged.count() as u64
     }
 
-    /// Lets everybody end in order, and sees that they do.
+    /// Lets everybody end in order, and sees that they do. Those that serve come last: a call whose
+    /// instance nobody serves any more would wait until it times out.
     pub(crate) fn finish(&mut self) {
         for member in &mut self.members {
             if member.continues.take().is_some() {
                 signal(&member.child, "-CONT");
             }
-            drop(member.child.stdin.take());
         }
         let began = Instant::now();
-        for member in &mut self.members {
-            while member.child.try_wait().unwrap().is_none() {
-                assert!(
-                    began.elapsed() < Duration::from_secs(120),
-                    "process {} does not end",
-                    member.number
-                );
-                std::thread::sleep(Duration::from_millis(10));
+        for serves in [false, true] {
+            let leaving = self.members.iter_mut();
+            let mut leaving: Vec<_> = leaving.filter(|of| of.part.serves == serves).collect();
+            for member in &mut leaving {
+                drop(member.child.stdin.take());
+            }
+            for member in &mut leaving {
+                while member.child.try_wait().unwrap().is_none() {
+                    assert!(
+                        began.elapsed() < Duration::from_secs(120),
+                        "process {} does not end",
+                        member.number
+                    );
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
         let mut failed = Vec::new();
