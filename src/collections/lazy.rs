@@ -98,7 +98,7 @@
 //! | [`Locked::run`](crate::server::Locked::run) | is an error: it has what `prepare` asked for and nothing else |
 //! | effects | is an error: what the message's own handler asked for or wrote is there |
 //! | hooks | is an error |
-//! | the [harness](crate::testing::harness) | does not occur: all are in memory |
+//! | the harness of the feature `testing` | does not occur: all are in memory |
 //!
 //! The errors fail whatever passes them on. A thread that a handler starts is no handler.
 //!
