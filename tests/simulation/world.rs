@@ -436,6 +436,8 @@ impl World {
         let world = Arc::clone(self);
         self.env.spawn(Box::pin(async move {
             let admin = Admin::of(world.namespace.clone());
+            // It is broken at some moment from now on: the next run may begin before this task hears.
+            world.notes.fence(&name);
             let broken = admin.break_lock(&instance, Then::Retry, false).await;
             if broken.is_ok() {
                 world.notes.fence(&name);
