@@ -50,9 +50,12 @@ pub trait Env: Debug + Send + Sync + 'static {
 /// Create it inside a tokio runtime; its tasks and timers belong to that runtime.
 #[derive(Debug, Clone)]
 pub struct TokioEnv {
+    /// Where tasks run.
     runtime: tokio::runtime::Handle,
-    /// Keeps the runtime, if it is this environment's own: a timer that outlived its runtime would
-    /// panic in whichever task waits for it.
+    /// Where the timers are.
+    timers: tokio::runtime::Handle,
+    /// Keeps the timers' runtime, if it is the environment's own: a timer that outlived its runtime
+    /// would panic in whichever task waits for it.
     owned: Option<Arc<OwnedRuntime>>,
 }
 
@@ -83,8 +86,18 @@ impl TokioEnv {
     #[must_use]
     pub fn new(runtime: tokio::runtime::Handle) -> Self {
         Self {
+            timers: runtime.clone(),
             runtime,
             owned: None,
+        }
+    }
+
+    /// An environment whose tasks run in a given runtime, while its timers are those of this one: they
+    /// go on when that runtime has ended.
+    pub(crate) fn with_tasks_in(&self, runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            runtime,
+            ..self.clone()
         }
     }
 
@@ -102,6 +115,7 @@ impl TokioEnv {
             .build()?;
         Ok(Self {
             runtime: runtime.handle().clone(),
+            timers: runtime.handle().clone(),
             owned: Some(Arc::new(OwnedRuntime(Some(runtime)))),
         })
     }
@@ -123,7 +137,7 @@ impl Env for TokioEnv {
     #[allow(clippy::disallowed_methods, reason = "the one place that sleeps")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let sleep = {
-            let _guard = self.runtime.enter();
+            let _guard = self.timers.enter();
             tokio::time::sleep(duration)
         };
         let owned = self.owned.clone();

@@ -100,9 +100,9 @@ impl NodeBuilder {
     ///
     /// A call from a task of the same runtime then changes threads only for the store: it is answered
     /// sooner. In return the node depends on that runtime. Tasks that keep its threads busy delay the
-    /// handlers, and once it is shut down the node handles nothing more; its locks and its session
-    /// are kept alive by a thread of their own, as ever, until the node is dropped. In a runtime with
-    /// one thread, a handler that takes long keeps everything else waiting.
+    /// handlers. Once it has ended, the node handles nothing more: calls time out, casts fail. In a
+    /// runtime with one thread, a handler that takes long keeps everything else waiting. With this,
+    /// [`threads`](Self::threads) means nothing.
     pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -313,13 +313,14 @@ impl Threads {
     ) -> std::io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = threads.unwrap_or(processors.max(2));
+        let pulse = TokioEnv::with_threads("abide-pulse", 1)?;
         let env = match runtime {
-            Some(runtime) => TokioEnv::new(runtime),
+            Some(runtime) => pulse.with_tasks_in(runtime),
             None => TokioEnv::with_threads("abide-work", threads)?,
         };
         Ok(Self {
             env: Arc::new(env),
-            pulse: Arc::new(TokioEnv::with_threads("abide-pulse", 1)?),
+            pulse: Arc::new(pulse),
         })
     }
 
