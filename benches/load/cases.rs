@@ -2,13 +2,15 @@
 
 use crate::Bench;
 use crate::drive::{Measured, drive, each};
-use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total, Tracked};
+use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total};
 use crate::{floor, many, processes};
 use abide::Node;
+use abide::collections::Map;
 use abide::durable::Namespace;
 use abide::env::{BoxFuture, TokioEnv};
 use abide::server::{Ref, Server};
 use abide::store::{Database, RetryPolicy, StoreError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,12 +73,12 @@ pub async fn run(bench: &Bench, case: &str) -> Result<Measured, &'static str> {
         "query_sequential" => queries(bench, &namespace, 1).await,
         "query_64_one" => queries(bench, &namespace, 64).await,
         "lock_sequential" => locks(bench, &namespace).await,
-        "state_10" => states(bench, &namespace, Table, 10).await,
-        "state_1000" => states(bench, &namespace, Table, 1_000).await,
-        "state_100000" => states(bench, &namespace, Table, 100_000).await,
-        "map_10" => states(bench, &namespace, Tracked, 10).await,
-        "map_1000" => states(bench, &namespace, Tracked, 1_000).await,
-        "map_100000" => states(bench, &namespace, Tracked, 100_000).await,
+        "state_10" => states(bench, &namespace, plain(), 10).await,
+        "state_1000" => states(bench, &namespace, plain(), 1_000).await,
+        "state_100000" => states(bench, &namespace, plain(), 100_000).await,
+        "map_10" => states(bench, &namespace, tracked(), 10).await,
+        "map_1000" => states(bench, &namespace, tracked(), 1_000).await,
+        "map_100000" => states(bench, &namespace, tracked(), 100_000).await,
         "many_100" => many::run(bench, &namespace, 100).await,
         "many_idle" => many::run(bench, &namespace, bench.instances).await,
         _ => Err("there is no such case")?,
@@ -280,6 +282,16 @@ async fn locks(bench: &Bench, namespace: &str) -> Measured {
     .await;
     node.shutdown(PATIENCE).await;
     measured
+}
+
+/// A table that is written by comparing encodings.
+fn plain() -> Table<BTreeMap<u64, u64>> {
+    Table::new()
+}
+
+/// A table in a collection that knows what was touched.
+fn tracked() -> Table<Map<u64, u64>> {
+    Table::new()
 }
 
 /// Each call changes one of `entries`.

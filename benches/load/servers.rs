@@ -5,8 +5,10 @@ use abide::server::{
     Context, Failure, Handle, LockContext, Locked, Message, Outcome, Protocol, Query, ReadContext,
     Routes, Server,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -163,14 +165,38 @@ impl Message<Keeping> for Fill {
     type Reply = ();
 }
 
-pub struct Table;
+/// What keeps the entries of a table.
+pub trait Entries: Serialize + DeserializeOwned + Clone + Default + Send + Sync + 'static {
+    fn put(&mut self, key: u64, value: u64);
+}
 
-impl Server for Table {
+impl Entries for BTreeMap<u64, u64> {
+    fn put(&mut self, key: u64, value: u64) {
+        self.insert(key, value);
+    }
+}
+
+/// A collection that knows what was touched.
+impl Entries for Map<u64, u64> {
+    fn put(&mut self, key: u64, value: u64) {
+        self.insert(key, value);
+    }
+}
+
+pub struct Table<E>(PhantomData<fn() -> E>);
+
+impl<E> Table<E> {
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Entries> Server for Table<E> {
     type Protocol = Keeping;
-    type State = BTreeMap<u64, u64>;
+    type State = E;
 
-    fn init(&self, _cx: &ReadContext<'_>) -> Result<Self::State, Failure> {
-        Ok(BTreeMap::new())
+    fn init(&self, _cx: &ReadContext<'_>) -> Result<E, Failure> {
+        Ok(E::default())
     }
 
     fn routes(routes: Routes<Self>) -> Routes<Self> {
@@ -178,67 +204,27 @@ impl Server for Table {
     }
 }
 
-impl Handle<Put> for Table {
+impl<E: Entries> Handle<Put> for Table<E> {
     fn handle(
         &self,
-        table: &mut Self::State,
+        table: &mut E,
         put: Put,
         _cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<()>, Failure> {
-        table.insert(put.key, put.value);
+        table.put(put.key, put.value);
         Ok(Outcome::done())
     }
 }
 
-impl Handle<Fill> for Table {
+impl<E: Entries> Handle<Fill> for Table<E> {
     fn handle(
         &self,
-        table: &mut Self::State,
-        fill: Fill,
-        _cx: &mut Context<'_, Self>,
-    ) -> Result<Outcome<()>, Failure> {
-        table.extend((fill.from..fill.to).map(|key| (key, 0)));
-        Ok(Outcome::done())
-    }
-}
-
-/// The same table in a collection that knows what was touched.
-pub struct Tracked;
-
-impl Server for Tracked {
-    type Protocol = Keeping;
-    type State = Map<u64, u64>;
-
-    fn init(&self, _cx: &ReadContext<'_>) -> Result<Self::State, Failure> {
-        Ok(Map::default())
-    }
-
-    fn routes(routes: Routes<Self>) -> Routes<Self> {
-        routes.handle::<Put>().handle::<Fill>()
-    }
-}
-
-impl Handle<Put> for Tracked {
-    fn handle(
-        &self,
-        table: &mut Self::State,
-        put: Put,
-        _cx: &mut Context<'_, Self>,
-    ) -> Result<Outcome<()>, Failure> {
-        table.insert(put.key, put.value);
-        Ok(Outcome::done())
-    }
-}
-
-impl Handle<Fill> for Tracked {
-    fn handle(
-        &self,
-        table: &mut Self::State,
+        table: &mut E,
         fill: Fill,
         _cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<()>, Failure> {
         for key in fill.from..fill.to {
-            table.insert(key, 0);
+            table.put(key, 0);
         }
         Ok(Outcome::done())
     }
