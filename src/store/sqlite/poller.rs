@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const IDLE_AFTER: Duration = Duration::from_millis(250);
 
 /// Between two looks at the log of a store in which nothing happens.
-const IDLE_PERIOD: Duration = Duration::from_millis(10);
+const IDLE_PERIOD: Duration = Duration::from_millis(20);
 
 /// After a look at all watched keys, rest this many times as long as it took: so these looks take
 /// 5 % of a core, however many watches there are and however often other processes commit.
