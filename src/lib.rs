@@ -99,6 +99,7 @@ mod consumer;
 pub mod docs;
 pub mod durable;
 pub mod env;
+mod gather;
 mod id;
 mod node;
 mod planted;

@@ -18,6 +18,7 @@ use super::options::Options;
 use super::unit::{Unit, check, kind_of, size_of};
 use crate::durable::queue::Pushes;
 use crate::durable::{Lane, Presence, Session, SessionError};
+use crate::gather::gather;
 use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::server::{CallError, CallErrorKind};
@@ -328,6 +329,7 @@ impl Running {
     async fn drain(mut self) {
         let mut carrier = Carrier::default();
         while let Some(batch) = self.next_batch() {
+            let together = batch.len();
             if self.pusher.push_batch(&mut carrier, batch).await.is_err() {
                 self.give_up_on_the_old();
             }
@@ -335,12 +337,21 @@ impl Running {
             if let Err(error) = carrier.leave_the_gone(&self.pusher.presence).await {
                 tracing::warn!(%error, "the session cannot be renewed yet");
             }
+            if together > 1 {
+                let expected = together.saturating_add(self.count()).min(BATCH_MESSAGES);
+                gather(expected, || self.count()).await;
+            }
         }
         self.is_at_rest = true;
     }
 
     fn stream(&self) -> Option<MutexGuard<'_, Stream>> {
         self.pusher.streams.get(self.index).map(lock)
+    }
+
+    /// How many units wait.
+    fn count(&self) -> usize {
+        self.stream().map_or(0, |stream| stream.waiting.len())
     }
 
     /// The units that wait, as many as fit together; at rest when there is none.

@@ -239,6 +239,11 @@ impl Slots {
         }
     }
 
+    /// How many messages wait in memory for an instance.
+    pub(super) fn count_inline(&self, instance: &InstanceId) -> usize {
+        self.slots.get(instance).map_or(0, |slot| slot.inline.len())
+    }
+
     /// Lets a worker that has nothing to do stay for a moment: the next message finds it at hand, and
     /// ahead with its reads. Nothing if there is something to do, or if others wait for its place.
     pub(super) fn linger(&mut self, instance: &InstanceId) -> Option<oneshot::Receiver<()>> {

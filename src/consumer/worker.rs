@@ -14,6 +14,7 @@ use crate::durable::keys::InstanceKeys;
 use crate::durable::overview::Window;
 use crate::durable::state::StateVersion;
 use crate::durable::{Lane, Session, SessionError, Work};
+use crate::gather::gather;
 use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::server::Effect;
@@ -146,7 +147,7 @@ impl Worker {
         };
         let taken = self.kind.slots().begin(&self.instance, most);
         self.forget_another_store(memory);
-        let had_inline = !taken.inline.is_empty();
+        let together = taken.inline.len();
         let session = self.consumer.presence.session();
         let mut lane = match self.lane.take() {
             Some(lane) if lane.is_of(&session) => lane,
@@ -156,8 +157,13 @@ impl Worker {
         self.lane = Some(lane);
         match result {
             Ok((turn, commit)) => {
+                let waiting = self.kind.slots().count_inline(&self.instance);
                 let (rest, again) = self.landed(memory, taken, turn, commit);
-                self.look_ahead(memory, &rest, had_inline, commit);
+                self.look_ahead(memory, &rest, together > 0, commit);
+                if together > 1 && !matches!(rest, Rest::Parked(..)) {
+                    let expected = together.saturating_add(waiting).min(most);
+                    gather(expected, || self.kind.slots().count_inline(&self.instance)).await;
+                }
                 (rest, again)
             }
             Err(error) => self.failed(memory, taken, &session, error).await,
