@@ -260,21 +260,26 @@ async fn keep(
     mut run_ended: oneshot::Receiver<()>,
     fence: oneshot::Sender<()>,
 ) {
+    let mut wait = every;
     loop {
-        let pause = consumer.pulse.sleep(every);
+        let pause = consumer.pulse.sleep(wait);
         match select(pause, run_ended).await {
             Either::Left(((), rest)) => run_ended = rest,
             Either::Right(_) => return,
         }
         match renew(&consumer, &keys, token).await {
-            Ok(true) => {}
+            Ok(true) => wait = every,
             Ok(false) => {
                 // The run may have ended meanwhile.
                 let _ = fence.send(());
                 return;
             }
-            // Tried again with the next beat. An outage counts for nothing with those who watch.
-            Err(error) => tracing::debug!(%error, "a lock was not renewed"),
+            // Tried again sooner than the next beat: a second one missed would cost the lock. An outage
+            // counts for nothing with those who watch.
+            Err(error) => {
+                tracing::debug!(%error, "a lock was not renewed");
+                wait = every / 4;
+            }
         }
     }
 }
