@@ -23,7 +23,8 @@
 //! | `abide_replies_cleared_total` | stored replies that were read and removed |
 //! | `abide_session_renewals_total` | how often the process was taken for dead |
 //!
-//! Each push is a span `abide.push` with `kind`, `batch`, `bytes` and `attempts`.
+//! Each push is a span `abide.push` with `kind`, `id`, `message`, `batch`, `bytes`, `attempts` and
+//! `conflicts`.
 
 mod budget;
 mod calls;

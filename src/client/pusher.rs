@@ -15,7 +15,7 @@
 use super::LocalSlot;
 use super::budget::{Amount, Budget, Permit};
 use super::options::Options;
-use super::unit::{Unit, check, kind_of, size_of};
+use super::unit::{Unit, check, common, size_of};
 use crate::durable::queue::Pushes;
 use crate::durable::{Lane, Presence, Session, SessionError};
 use crate::gather::gather;
@@ -229,7 +229,9 @@ impl Pusher {
         let (messages, bytes) = size_of(units);
         let span = tracing::info_span!(
             "abide.push",
-            kind = kind_of(units),
+            kind = common(units, |push| push.instance.kind()),
+            id = common(units, |push| push.instance.id()),
+            message = common(units, |push| &push.message.name),
             batch = messages,
             bytes,
             attempts = tracing::field::Empty,

@@ -68,11 +68,11 @@ pub(super) fn size_of(units: &[Unit]) -> (usize, usize) {
     (messages, bytes)
 }
 
-/// The kind that a batch is for, for its trace.
-pub(super) fn kind_of(units: &[Unit]) -> &str {
-    let mut kinds = units.iter().flatten().map(|push| push.instance.kind());
-    let first = kinds.next().unwrap_or_default();
-    if kinds.all(|kind| kind == first) {
+/// What all messages of a batch have in common, for its span: their kind, say.
+pub(super) fn common<'a>(units: &'a [Unit], of: impl Fn(&'a Push) -> &'a str) -> &'a str {
+    let mut all = units.iter().flatten().map(of);
+    let first = all.next().unwrap_or_default();
+    if all.all(|one| one == first) {
         first
     } else {
         "several"
