@@ -108,7 +108,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How long a push, a cast or a call, is tried while the store does not answer. Default 30 s.
+    /// How long a push, a cast or a call, is tried while the store does not answer. Default 30 s:
+    /// longer than a store's recovery takes.
     pub fn push_for(mut self, time: Duration) -> Self {
         self.client.push_for = time;
         self
@@ -187,6 +188,21 @@ impl fmt::Debug for NodeBuilder {
 /// in an orderly process: turns under way may or may not be committed, pending calls end, locks are
 /// left to their leases, and the session is left to be swept by other nodes a minute later. Nothing
 /// acknowledged is lost. [`shutdown`](Self::shutdown) does better.
+///
+/// The end of a program that serves:
+///
+/// ```no_run
+/// # use abide::Node;
+/// # use std::time::Duration;
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder("sqlite:app.db").start().await?;
+/// // Until Ctrl-C or SIGTERM; then turns under way have ten seconds to end.
+/// if let Some(failure) = node.run_until_signal(Duration::from_secs(10)).await? {
+///     eprintln!("{failure}");
+///     std::process::exit(1);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Node {
     core: Arc<Core>,
@@ -275,6 +291,10 @@ impl Node {
     /// # Errors
     ///
     /// When the signals cannot be listened for; the node runs on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe while the node runs; then as [`shutdown`](Self::shutdown).
     pub async fn run_until_signal(&self, budget: Duration) -> std::io::Result<Option<String>> {
         let signals = self.threads.terminated();
         let failed = Box::pin(self.failed());

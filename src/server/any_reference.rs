@@ -119,6 +119,24 @@ impl AnyRef {
         async move { courier.cast(vec![outgoing?]).await }
     }
 
+    /// Sends several messages, each a name and a value, in this order and all or none of them. See
+    /// [`Ref::cast_all`](super::Ref::cast_all), also about cancelling.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallErrorKind`].
+    pub fn cast_all<'a, I: IntoIterator<Item = (&'a str, &'a Value)>>(
+        &self,
+        messages: I,
+    ) -> impl Future<Output = Result<(), CallError>> + Send + use<'a, I> {
+        let batch: Result<Vec<Outgoing>, CallError> = messages
+            .into_iter()
+            .map(|(name, message)| self.outgoing(name, message))
+            .collect();
+        let courier = Arc::clone(&self.courier);
+        async move { courier.cast(batch?).await }
+    }
+
     /// See [`Ref::kill`](super::Ref::kill), also about cancelling.
     ///
     /// # Errors
@@ -137,7 +155,11 @@ impl AnyRef {
         self.courier.reset(self.instance.clone())
     }
 
-    fn outgoing(&self, name: &str, message: &Value) -> Result<Outgoing, CallError> {
+    pub(super) fn courier(&self) -> &Arc<dyn Courier> {
+        &self.courier
+    }
+
+    pub(super) fn outgoing(&self, name: &str, message: &Value) -> Result<Outgoing, CallError> {
         Ok(Outgoing {
             instance: self.instance.clone(),
             name: name.into(),

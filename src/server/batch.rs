@@ -5,9 +5,11 @@
     reason = "who has sent a message or given an answer has it no more"
 )]
 
+use super::any_reference::AnyRef;
 use super::courier::{CallError, CallErrorKind, Courier, Outgoing};
 use super::reference::Ref;
 use super::traits::{Message, Protocol};
+use crate::codec::Value;
 use std::sync::Arc;
 
 /// Messages that are sent together, in one transaction: all of them or none.
@@ -38,10 +40,23 @@ impl Batch {
     }
 
     /// Adds a message, by the reference's lane. What is wrong with it shows when the batch is sent.
-    pub fn cast<P: Protocol, M: Message<P>>(mut self, to: &Ref<P>, message: M) -> Self {
-        let courier = self.courier.get_or_insert_with(|| Arc::clone(to.courier()));
-        let added = if Arc::ptr_eq(courier, to.courier()) {
-            to.outgoing(&message)
+    pub fn cast<P: Protocol, M: Message<P>>(self, to: &Ref<P>, message: M) -> Self {
+        self.add(to.courier(), || to.outgoing(&message))
+    }
+
+    /// Adds a message of which only the name is known.
+    pub fn cast_any(self, to: &AnyRef, name: &str, message: &Value) -> Self {
+        self.add(to.courier(), || to.outgoing(name, message))
+    }
+
+    fn add(
+        mut self,
+        through: &Arc<dyn Courier>,
+        outgoing: impl FnOnce() -> Result<Outgoing, CallError>,
+    ) -> Self {
+        let courier = self.courier.get_or_insert_with(|| Arc::clone(through));
+        let added = if Arc::ptr_eq(courier, through) {
+            outgoing()
         } else {
             Err(CallError::new(CallErrorKind::Invalid)
                 .with_message("the references of a batch come from different nodes"))

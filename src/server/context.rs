@@ -27,6 +27,81 @@ use std::time::SystemTime;
 
 /// What a handler knows beside its message and the state, and what it wants done if the transaction
 /// commits.
+///
+/// An order that is answered when its payment has come: the handlers cast to another instance, keep a
+/// token for the reply, and have something printed after the commit.
+///
+/// ```
+/// # use abide::server::*;
+/// # use serde::{Deserialize, Serialize};
+/// # struct Shop;
+/// # impl Protocol for Shop { const KIND: &'static str = "order"; }
+/// #[derive(Serialize, Deserialize)]
+/// struct Place { amount: u64 }
+/// # impl Message<Shop> for Place { const NAME: &'static str = "place"; type Reply = String; }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Paid;
+/// # impl Message<Shop> for Paid { const NAME: &'static str = "paid"; type Reply = (); }
+///
+/// # struct Till;
+/// # impl Protocol for Till { const KIND: &'static str = "till"; }
+/// // A message of another protocol.
+/// #[derive(Serialize, Deserialize)]
+/// struct Charge { order: String, amount: u64 }
+/// # impl Message<Till> for Charge { const NAME: &'static str = "charge"; type Reply = (); }
+///
+/// #[derive(Serialize, Deserialize, Default)]
+/// struct Order { waiting: Option<Later<String>> }
+///
+/// # struct Orders;
+/// # impl Server for Orders {
+/// #     type Protocol = Shop;
+/// #     type State = Order;
+/// #     fn init(&self, _: &ReadContext<'_>) -> Result<Order, Failure> { Ok(Order::default()) }
+/// #     fn routes(routes: Routes<Self>) -> Routes<Self> { routes.handle::<Place>().handle::<Paid>() }
+/// # }
+/// impl Handle<Place> for Orders {
+///     fn handle(
+///         &self,
+///         order: &mut Order,
+///         place: Place,
+///         cx: &mut Context<'_, Self>,
+///     ) -> Result<Outcome<String>, Failure> {
+///         let id = cx.instance().id().to_owned();
+///         cx.cast::<Till>("till-1", Charge { order: id, amount: place.amount })?;
+///         let (token, outcome) = cx.later();
+///         order.waiting = Some(token);
+///         Ok(outcome)
+///     }
+/// }
+///
+/// impl Handle<Paid> for Orders {
+///     fn handle(
+///         &self,
+///         order: &mut Order,
+///         _: Paid,
+///         cx: &mut Context<'_, Self>,
+///     ) -> Result<Outcome<()>, Failure> {
+///         if let Some(token) = order.waiting.take() {
+///             cx.answer(token, "paid".to_owned())?;
+///         }
+///         cx.after_commit(|after| println!("{} is paid", after.instance()));
+///         Ok(Outcome::Reply(()))
+///     }
+/// }
+///
+/// # use abide::testing::harness::Harness;
+/// let mut orders = Harness::new(Orders)?;
+/// let placed = orders.call(Place { amount: 7 });
+/// assert_eq!(placed.outcome, Ok(Outcome::Later));
+/// assert_eq!(placed.sends.len(), 1);
+///
+/// let paid = orders.cast(Paid);
+/// assert_eq!(paid.answers.len(), 1);
+/// assert_eq!(paid.effects.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Context<'a, S: Server> {
     facts: &'a Facts,
     wishes: Wishes,
@@ -216,7 +291,8 @@ impl<'a> ReadContext<'a> {
     }
 }
 
-/// What the holder of a lock knows, and its way to other servers.
+/// What the holder of a lock knows, and its way to other servers. [`Locked`](super::Locked) has an
+/// example.
 #[derive(Debug, Clone)]
 pub struct LockContext {
     facts: Facts,

@@ -60,6 +60,10 @@ impl Outgoing {
 /// cancels the waiting and nothing else.
 pub trait Courier: fmt::Debug + Send + Sync + 'static {
     /// Puts all messages into their mailboxes, or none.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallErrorKind`], for this and the other methods.
     fn cast(&self, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<(), CallError>>;
 
     /// Sends a message and waits for its reply, at most this long.
@@ -120,6 +124,23 @@ impl Courier for Traced {
 
 /// What went wrong with a call, a cast or another use of a reference, as far as the caller's next
 /// step depends on it.
+///
+/// ```
+/// use abide::server::{CallError, CallErrorKind};
+///
+/// /// Whether the same call may simply be made again.
+/// fn is_safe_to_repeat(error: &CallError) -> bool {
+///     match error.kind() {
+///         // Nothing was sent, or nothing has changed.
+///         CallErrorKind::Unavailable | CallErrorKind::Killed => true,
+///         // It may have been handled, or may yet be.
+///         CallErrorKind::TimedOut | CallErrorKind::OutcomeUnknown => false,
+///         // A repetition has the same end.
+///         _ => false,
+///     }
+/// }
+/// # assert!(is_safe_to_repeat(&CallErrorKind::Unavailable.into()));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallErrorKind {

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a call waits for its reply unless [told otherwise](Ref::timeout): what `GenServer` users
-/// are used to, and several times what it takes until another node goes on with the mailbox of a
-/// node that died.
+/// are used to, and several times what it takes until another node goes on with the fresh messages of
+/// a node that died. (What that one had claimed of a backlog waits for 20 s.)
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A reference to one instance of the protocol `P`: the way to send it messages.

@@ -207,6 +207,78 @@ where
 /// [`Handle::handle`] decides: with [`Outcome::Lock`] the message goes on here, with another outcome it
 /// is done. While the lock is held, ordinary messages wait and priority messages run.
 ///
+/// A card is charged by a system outside, which may take a while, and may be asked twice:
+///
+/// ```
+/// # use abide::Node;
+/// # use abide::server::*;
+/// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
+/// # struct Payments;
+/// # impl Protocol for Payments { const KIND: &'static str = "payment"; }
+/// # #[derive(Serialize, Deserialize)] struct Charge { amount: u64 }
+/// # impl Message<Payments> for Charge { const NAME: &'static str = "charge"; type Reply = String; }
+/// # struct Bank;
+/// # impl Bank {
+/// #     async fn charge(&self, key: String, _: u64) -> Result<String, std::io::Error> { Ok(key) }
+/// # }
+/// struct Cards {
+///     bank: Bank,
+/// }
+///
+/// # impl Server for Cards {
+/// #     type Protocol = Payments;
+/// #     type State = Option<String>;
+/// #     fn init(&self, _: &ReadContext<'_>) -> Result<Option<String>, Failure> { Ok(None) }
+/// #     fn routes(routes: Routes<Self>) -> Routes<Self> { routes.locked::<Charge>() }
+/// # }
+/// impl Handle<Charge> for Cards {
+///     fn handle(
+///         &self,
+///         receipt: &mut Option<String>,
+///         _: Charge,
+///         _cx: &mut Context<'_, Self>,
+///     ) -> Result<Outcome<String>, Failure> {
+///         // Charged before: nothing to be done outside.
+///         Ok(receipt.clone().map_or(Outcome::Lock, Outcome::Reply))
+///     }
+/// }
+///
+/// impl Locked<Charge> for Cards {
+///     type Output = String;
+///
+///     async fn run(
+///         &self,
+///         _: Option<String>,
+///         charge: Charge,
+///         cx: LockContext,
+///     ) -> Result<String, Failure> {
+///         // The same key in each attempt, so that the bank charges once.
+///         let key = cx.instance().id().to_owned();
+///         let charged = self.bank.charge(key, charge.amount).await;
+///         charged.map_err(|error| Failure::fail(error.to_string()))
+///     }
+///
+///     fn close(
+///         &self,
+///         receipt: &mut Option<String>,
+///         _: Charge,
+///         charged: String,
+///         _cx: &mut Context<'_, Self>,
+///     ) -> Result<Outcome<String>, Failure> {
+///         *receipt = Some(charged.clone());
+///         Ok(Outcome::Reply(charged))
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder("memory:").serve(Cards { bank: Bank }).start().await?;
+/// let payment = node.server::<Payments>("order-17");
+/// assert_eq!(payment.call(Charge { amount: 30 }).await?, "order-17");
+/// node.shutdown(Duration::from_secs(5)).await;
+/// # Ok(()) }
+/// ```
+///
 /// The compiler refuses to route what is not implemented:
 ///
 /// ```compile_fail,E0277

@@ -48,6 +48,7 @@ use crate::server::{
     self, Applied, Behaviour, CallError, CallErrorKind, Courier, Decided, Effect, Facts, Failure,
     Flow, Held, InvalidServer, Locked, Message, Outcome, Outgoing, Protocol, Query, Server,
 };
+use crate::store::Stamp;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -141,6 +142,18 @@ impl<S: Server> Harness<S> {
     /// Sets which attempt at their messages the turns that follow are.
     pub fn set_attempt(&mut self, attempt: u32) {
         self.facts.attempt = attempt;
+    }
+
+    /// Sets the stamp of the messages that follow; none, as at first, for calls that never stood in a
+    /// mailbox.
+    pub fn set_stamp(&mut self, stamp: Option<Stamp>) {
+        self.facts.stamp = stamp;
+    }
+
+    /// Sets the [fencing token](crate::server::LockContext::fencing_token) of the runs that follow, 1
+    /// at first.
+    pub fn set_fencing_token(&mut self, token: u128) {
+        self.facts.fence = token;
     }
 
     /// The state as it is stored now.

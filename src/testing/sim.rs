@@ -20,7 +20,50 @@
 //! ```
 //!
 //! The store of a simulation is a [`MemoryStore`](crate::store::MemoryStore) on [`Sim::env`], with
-//! a [`FaultyStore`](super::faults::FaultyStore) per node over it.
+//! a [`FaultyStore`](super::faults::FaultyStore) per node over it. A whole [node](crate::Node) runs here too, and
+//! the test moves its clock:
+//!
+//! ```
+//! # use abide::Node;
+//! # use abide::server::*;
+//! use abide::store::MemoryStore;
+//! use abide::testing::sim::Sim;
+//! # use serde::{Deserialize, Serialize};
+//! use std::sync::Arc;
+//! use std::time::{Duration, SystemTime};
+//! # struct Watching;
+//! # impl Protocol for Watching { const KIND: &'static str = "clock"; }
+//! # #[derive(Serialize, Deserialize)] struct Look;
+//! # impl Message<Watching> for Look { const NAME: &'static str = "look"; type Reply = SystemTime; }
+//! # struct Clock;
+//! # impl Server for Clock {
+//! #     type Protocol = Watching;
+//! #     type State = ();
+//! #     fn init(&self, _: &ReadContext<'_>) -> Result<(), Failure> { Ok(()) }
+//! #     fn routes(routes: Routes<Self>) -> Routes<Self> { routes.query::<Look>() }
+//! # }
+//! # impl Query<Look> for Clock {
+//! #     fn query(&self, _: &(), _: Look, cx: &ReadContext<'_>) -> Result<SystemTime, Failure> { Ok(cx.now()) }
+//! # }
+//!
+//! let sim = Sim::new(7);
+//! let store = Arc::new(MemoryStore::with_env(sim.env()));
+//! let process = sim.node("a");
+//! let passed = sim.block_on(async {
+//!     // `Clock` answers with the time of its context.
+//!     let builder = Node::builder_on(store).env(process.env()).serve(Clock);
+//!     let node = builder.start().await.expect("nothing is in its way");
+//!     let clock = node.server::<Watching>("one");
+//!     let before = clock.query(Look).await.expect("it is served");
+//!     process.env().sleep(Duration::from_secs(3600)).await;
+//!     let after = clock.query(Look).await.expect("it is served");
+//!     node.shutdown(Duration::from_secs(5)).await;
+//!     after.duration_since(before)
+//! });
+//! let passed = passed?.expect("its clock goes forward");
+//! assert!(passed >= Duration::from_secs(3600) && passed < Duration::from_secs(3601));
+//! # Ok::<(), abide::testing::sim::SimError>(())
+//! ```
 
 mod node;
 mod random;

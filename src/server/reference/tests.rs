@@ -126,3 +126,28 @@ fn an_untyped_reference_speaks_in_values() {
     let sent = sent.0.lock().unwrap();
     assert_eq!(sent[0], sent[1]);
 }
+
+#[test]
+fn an_untyped_reference_sends_several_at_once_and_joins_batches() {
+    let sent = Arc::new(Threads::default());
+    let counter: Ref<Counting> = Ref::new(Arc::clone(&sent) as Arc<dyn Courier>, "one");
+    let one = InstanceId::new("counter", "one").unwrap();
+    let any = AnyRef::new(Arc::clone(counter.courier()), one);
+    let (first, second) = (
+        Value::from_typed(&Add(1)).unwrap(),
+        Value::from_typed(&Add(2)).unwrap(),
+    );
+    drop(
+        any.cast_all([("add", &first), ("add", &second)])
+            .now_or_never(),
+    );
+    drop(counter.cast_all([Add(1), Add(2)]).now_or_never());
+    let batch = Batch::new()
+        .cast(&counter, Add(1))
+        .cast_any(&any, "add", &second);
+    drop(batch.send().now_or_never());
+    let sent = sent.0.lock().unwrap();
+    assert_eq!(sent.len(), 3);
+    assert_eq!(sent[0].len(), 2);
+    assert!(sent.iter().all(|batch| *batch == sent[0]));
+}

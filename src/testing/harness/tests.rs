@@ -123,9 +123,14 @@ impl Locked<Charge> for Tickets {
         &self,
         state: State,
         Charge(price): Charge,
-        _: LockContext,
+        cx: LockContext,
     ) -> Result<u32, Failure> {
-        Ok(state.paid + price)
+        if cx.fencing_token() > 1 && cx.stamp().is_none() {
+            return Err(Failure::fail(
+                "a message that stood in a mailbox has a stamp",
+            ));
+        }
+        Ok(state.paid + price * u32::try_from(cx.fencing_token()).unwrap())
     }
 
     fn close(
@@ -164,6 +169,16 @@ fn a_message_shows_its_answers_sends_changes_and_effects() {
     assert_eq!(served.effects.len(), 1);
     assert_eq!(tickets.run_effects(served.effects), Ok(1));
     assert_eq!(tickets.carried()[0].instance.id(), "audit");
+}
+
+#[test]
+fn a_test_says_what_stamp_and_fencing_token_a_run_has() {
+    let mut tickets = Harness::new(Tickets).unwrap();
+    tickets.set_fencing_token(3);
+    let ran = tickets.run(Charge(5)).now_or_never().unwrap();
+    assert!(ran.is_err(), "{ran:?}");
+    tickets.set_stamp(Some(Stamp::from_bytes([1; Stamp::LEN])));
+    assert_eq!(tickets.run(Charge(5)).now_or_never().unwrap(), Ok(15));
 }
 
 #[test]
