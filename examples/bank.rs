@@ -4,8 +4,8 @@
 //! are rejected because the balance is too low. A transfer takes the amount from one account and
 //! casts it to the other *in one transaction*, so that it is in an account or on its way at every
 //! moment. In the end the accounts are asked, and all the money is there. Run it again, also after
-//! killing it in the middle: it still is. (A run that comes after several that were killed may have
-//! to wait for a minute until a dead process is known to be dead.) The program fails if money is
+//! killing it in the middle: it still is. (A run that comes after one that was killed may have to
+//! wait for 20 seconds until the dead process is known to be dead.) The program fails if money is
 //! missing.
 //!
 //!     cargo run --example bank
