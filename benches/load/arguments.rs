@@ -10,6 +10,10 @@ pub enum Invocation {
         url: String,
         namespace: String,
     },
+    /// This process answers in the case of two processes without abide.
+    Echo {
+        url: String,
+    },
     Nothing,
 }
 
@@ -47,6 +51,11 @@ pub fn parse(mut arguments: Vec<String>) -> Result<Invocation, String> {
     {
         let (url, namespace) = (url.clone(), namespace.clone());
         return Ok(Invocation::Serve { url, namespace });
+    }
+    if let [flag, url] = arguments.as_slice()
+        && flag == crate::echo::ECHO
+    {
+        return Ok(Invocation::Echo { url: url.clone() });
     }
     let mut parsed = Arguments {
         store: None,

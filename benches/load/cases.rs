@@ -3,7 +3,7 @@
 use crate::Bench;
 use crate::drive::{Measured, drive, each};
 use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total};
-use crate::{floor, many, processes};
+use crate::{echo, floor, many, processes};
 use abide::Node;
 use abide::collections::Map;
 use abide::durable::Namespace;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const NAMES: &[&str] = &[
     "bare_turn",
     "bare_turn_64",
+    "bare_two_processes",
     "call_sequential",
     "call_two_processes",
     "call_two_processes_64",
@@ -58,6 +59,7 @@ pub async fn run(bench: &Bench, case: &str) -> Result<Measured, &'static str> {
     let measured = match case {
         "bare_turn" => floor::bare_turns(bench, 1).await,
         "bare_turn_64" => floor::bare_turns(bench, 64).await,
+        "bare_two_processes" => echo::calls(bench).await?,
         "call_sequential" => calls(bench, &namespace, 1, 1).await,
         "call_two_processes" => processes::calls(bench, &namespace, 1).await?,
         "call_two_processes_64" => processes::calls(bench, &namespace, 64).await?,

@@ -74,8 +74,17 @@ pub async fn bare_turns(bench: &Bench, tasks: u64) -> Measured {
 }
 
 async fn bare_turn(tx: &Tx, task: u64, value: &[u8]) -> Result<Committed, StoreError> {
-    let key = |part: &str| format!("abide load turn {task} {part}").into_bytes();
-    let known = KeyRange::new(key("a"), key("z"));
+    bare_turn_reads(tx, task).await?;
+    bare_turn_writes(tx, task, value);
+    Ok(tx.commit().await?.expect("it wrote"))
+}
+
+fn turn_key(task: u64, part: &str) -> Vec<u8> {
+    format!("abide load turn {task} {part}").into_bytes()
+}
+
+pub async fn bare_turn_reads(tx: &Tx, task: u64) -> Result<(), StoreError> {
+    let known = KeyRange::new(turn_key(task, "a"), turn_key(task, "z"));
     let page = tx.get_range(known.read().snapshot().limit(8));
     tx.add_read_conflict(&known);
     let mark = tx.get(
@@ -84,13 +93,16 @@ async fn bare_turn(tx: &Tx, task: u64, value: &[u8]) -> Result<Committed, StoreE
     );
     let pause = tx.get(b"abide load pause", Isolation::Serializable);
     try_join3(page, mark, pause).await?;
+    Ok(())
+}
+
+pub fn bare_turn_writes(tx: &Tx, task: u64, value: &[u8]) {
     let marker = format!("abide load marker {task}");
     tx.add_read_conflict(&KeyRange::single(marker.as_bytes()));
-    tx.set(&key("state"), value);
+    tx.set(&turn_key(task, "state"), value);
     let stamped = [0; CommitStamp::LEN];
-    tx.set_versionstamped_value(&key("version"), &stamped, 0);
+    tx.set_versionstamped_value(&turn_key(task, "version"), &stamped, 0);
     tx.set_versionstamped_value(marker.as_bytes(), &stamped, 0);
-    Ok(tx.commit().await?.expect("it wrote"))
 }
 
 async fn commits(bench: &Bench, writers: u64, time: Duration) -> Measured {

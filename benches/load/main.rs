@@ -53,6 +53,7 @@ mod arguments;
 mod cases;
 mod counting;
 mod drive;
+mod echo;
 mod floor;
 mod many;
 mod processes;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Serve { url, namespace }) => {
             runtime.block_on(processes::serve(&url, &namespace));
         }
+        Ok(Invocation::Echo { url }) => runtime.block_on(echo::answer(&url)),
         // `cargo test` runs benchmarks too, and wants to know whether they start.
         Ok(Invocation::Nothing) => println!("nothing measured: run it with `cargo bench`"),
         Err(wrong) => {
