@@ -92,6 +92,9 @@ pub(super) enum Ended {
     Limit,
     /// The message behind the last one applied failed, and is to be counted.
     Failed(String),
+    /// The message behind the last one applied took longer than a handler may. It has failed too, but
+    /// there is little left of the transaction's life: nothing of this batch is to be committed.
+    OverTime(String),
     /// The last message applied wants a lock.
     Locked,
     /// The message behind the last one applied wants a lock, which another message has.
@@ -143,6 +146,7 @@ pub(super) enum Asking {
 enum Went {
     Done(Done, Option<Ended>),
     Failed(String),
+    OverTime(String),
     LockTaken,
     Unknown,
     Wanting(Vec<Want>),
@@ -197,6 +201,11 @@ impl Run<'_> {
                 Went::Failed(error) => {
                     state = self.again(jobs, &mut done)?;
                     break Ended::Failed(error);
+                }
+                Went::OverTime(error) => {
+                    // Made of what will be thrown away, so that nothing is built again.
+                    state = None;
+                    break Ended::OverTime(error);
                 }
                 Went::LockTaken => {
                     state = self.again(jobs, &mut done)?;
@@ -305,7 +314,8 @@ impl Run<'_> {
             return self.run(state, job);
         }
         let (went, wanted) = asking(|| self.run(state, job));
-        if wanted.is_empty() {
+        // What took too long has failed, whatever it still asks for: asking again takes as long.
+        if wanted.is_empty() || matches!(went, Went::OverTime(_)) {
             return went;
         }
         if self.asking != Asking::Fails {
@@ -370,7 +380,7 @@ impl Run<'_> {
         };
         let took = self.env.now().saturating_sub(began);
         if took > self.limits.handler {
-            return Went::Failed(format!(
+            return Went::OverTime(format!(
                 "the handler took {} ms; {} ms are allowed",
                 took.as_millis(),
                 self.limits.handler.as_millis()

@@ -10,7 +10,7 @@
 
 use super::claims::Claimers;
 use super::plan::{LockSeen, Parked, Unfits};
-use super::turn::{Cache, Closing, Mark};
+use super::turn::{Blame, Cache, Closing, Mark};
 use crate::id::InstanceId;
 use crate::store::{CommitStamp, Stamp, Version};
 use crate::wake::Inline;
@@ -39,7 +39,8 @@ pub(super) struct Memory {
     /// The failure whose back-off is being waited for, and since when.
     pub(super) waiting_for: Option<(Stamp, u32, Duration)>,
     pub(super) single: bool,
-    pub(super) blame: Option<String>,
+    /// The failure that the next turn is to count.
+    pub(super) blame: Option<Blame>,
     /// How large the mailbox's rows are.
     pub(super) row_bytes: Option<usize>,
 }

@@ -9,7 +9,7 @@ use super::claims::Reservation;
 use super::kinds::Kind;
 use super::plan::{Parked, Unfits};
 use super::slots::{Look, Memory, Rest, Taken, Verdict, Visible};
-use super::turn::{Cache, Cached, Next, Scene, Turn, turn};
+use super::turn::{Blame, Blamed, Cache, Cached, Next, Scene, Turn, turn};
 use crate::durable::keys::InstanceKeys;
 use crate::durable::overview::Window;
 use crate::durable::state::StateVersion;
@@ -58,6 +58,8 @@ pub(super) struct Worker {
     ahead: Option<Ahead>,
     /// How long the last attempt of the last turn was in handlers.
     in_handlers: Duration,
+    /// The first message that it was about.
+    first: Option<Blamed>,
 }
 
 impl Consumer {
@@ -79,6 +81,7 @@ impl Consumer {
             claim: None,
             ahead: None,
             in_handlers: Duration::ZERO,
+            first: None,
         };
         if let Some(Visible::From(version)) = visible {
             worker.read_ahead(&memory, version);
@@ -279,7 +282,8 @@ impl Worker {
             claims: &consumer.claims,
             reservation: &reservation,
             single: memory.single,
-            blame: memory.blame.as_deref(),
+            blame: memory.blame.as_ref(),
+            first: Mutex::default(),
             window: self.window(memory),
             chained: first.is_some(),
             ahead: Mutex::new(ahead),
@@ -311,6 +315,10 @@ impl Worker {
         }
         self.in_handlers = scene
             .in_handlers
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.first = scene
+            .first
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         memory.cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -357,6 +365,7 @@ impl Worker {
             reservation: &reservation,
             single: true,
             blame: None,
+            first: Mutex::default(),
             window: Window {
                 rows: 1,
                 bytes: 1,
@@ -462,7 +471,9 @@ impl Worker {
                 _ => (stamp, failures, now),
             });
         memory.row_bytes = turn.row_bytes.or(memory.row_bytes);
-        memory.blame = None;
+        if !turn.blame_waits {
+            memory.blame = None;
+        }
         memory.single = false;
         for (lane, unfit) in turn.unfit.drain(..) {
             memory.unfit.remember(lane, unfit);
@@ -475,9 +486,8 @@ impl Worker {
                 memory.single = true;
                 (Rest::Again, None)
             }
-            Next::Blame(error) => {
-                memory.single = true;
-                memory.blame = Some(error);
+            Next::Blame(blame) => {
+                memory.blame = Some(blame);
                 (Rest::Again, None)
             }
         }
@@ -548,12 +558,18 @@ impl Worker {
         session: &Arc<Session>,
         error: SessionError,
     ) -> (Rest, Option<Duration>) {
-        let retry = |memory: &mut Memory, blame: Option<String>| {
-            memory.single = true;
-            memory.blame = blame;
-            (Rest::Again, None)
-        };
         let alone = memory.single;
+        // One message only; and if it was one already, its failure is counted.
+        let first = self.first.take();
+        let retry = |memory: &mut Memory, error: String| {
+            memory.blame = first.filter(|_| alone).map(|whom| Blame { whom, error });
+            memory.single = memory.blame.is_none();
+            match alone && memory.single {
+                // It was about no message at all.
+                true => away(),
+                false => (Rest::Again, None),
+            }
+        };
         let (inline, outcome) = match &error {
             SessionError::SessionGone => {
                 self.lane = None;
@@ -572,18 +588,16 @@ impl Worker {
                 // The batch or its one message is too large for any transaction.
                 StoreErrorKind::TransactionTooLarge
                 | StoreErrorKind::ValueTooLarge
-                | StoreErrorKind::KeyTooLarge => {
-                    let blame = alone.then(|| store.to_string());
-                    (taken.inline, retry(memory, blame))
-                }
-                // Each attempt took longer than a transaction lives. If that was not its handlers' time,
-                // it was the store's, which hung say, and is nobody's fault.
+                | StoreErrorKind::KeyTooLarge => (taken.inline, retry(memory, store.to_string())),
+                // Each attempt took longer than a transaction lives, though no handler took longer than it
+                // may. If that was not their time, it was the store's, which hung say, and is nobody's
+                // fault.
                 StoreErrorKind::TooOld if alone && self.in_handlers < SLOW => {
                     (taken.inline, away())
                 }
                 StoreErrorKind::TooOld => {
-                    let blame = alone.then(|| "it takes longer than a transaction lives".into());
-                    (taken.inline, retry(memory, blame))
+                    let error = "it takes longer than a transaction lives".to_owned();
+                    (taken.inline, retry(memory, error))
                 }
                 StoreErrorKind::Corrupt => {
                     let reason = Parked::UnreadableMessage(store.to_string());

@@ -16,6 +16,7 @@ on_each_store!(
     g06_a_failure_costs_those_claimed_with_it_no_attempt,
     g06_a_blocking_kind_tries_for_ever_until_it_is_killed,
     g06_a_message_of_an_unknown_name_waits_and_is_seen,
+    g06_a_handler_that_takes_too_long_has_failed_once_per_run,
 );
 
 fn trouble(how: How, times: u32) -> Trouble {
@@ -256,33 +257,61 @@ async fn g06_a_message_of_an_unknown_name_waits_and_is_seen(world: World) {
     stop(node, producer).await;
 }
 
-/// The one test that takes as long as a handler may.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g06_a_handler_that_takes_too_long_has_failed() {
-    let world = World::memory("g06_a_handler_that_takes_too_long_has_failed");
+/// Longer than any transaction lives, so that nothing of the run can be committed: neither its results
+/// nor, in the same transaction, its failure. From each side: out of a mailbox, with a message before it
+/// and one behind, and inline.
+async fn g06_a_handler_that_takes_too_long_has_failed_once_per_run(world: World) {
+    let producer = world.producer().await;
+    producer.actor("victim").cast(Add { n: 1 }).await.unwrap();
+    let slow = |text: &str| Trouble {
+        text: text.to_owned(),
+        ..trouble(How::Slow { ms: 6_000 }, 99)
+    };
+    let pushed = tokio::spawn(producer.actor("victim").call(slow("pushed")));
+    eventually("it is in the mailbox", async || {
+        let is_message = |key: &&Key| {
+            matches!(
+                key,
+                Key::Instance {
+                    part: Part::Message { .. },
+                    ..
+                }
+            )
+        };
+        world.decoded().await.iter().filter(is_message).count() == 2
+    })
+    .await;
     let probe = Probe::new();
-    let options = World::options().attempts(1);
-    let (node, producer) = (
-        world.serving_with(&probe, options).await,
-        world.producer().await,
-    );
-    let slow = trouble(How::Slow { ms: 4_200 }, 99);
-    let slow = tokio::spawn(producer.actor("victim").call(slow));
-    eventually("it is tried", async || !probe.of("tried t").is_empty()).await;
+    let options = World::options().attempts(2);
+    let node = world.serving_with(&probe, options).await;
+    let inline = tokio::spawn(node.actor("other").call(slow("inline")));
+    eventually("both are tried", async || {
+        probe.of("tried pushed ").len() == 1 && probe.of("tried inline ").len() == 1
+    })
+    .await;
     let began = Instant::now();
+    let behind = tokio::spawn(producer.actor("victim").call(Add { n: 1 }));
+    // Comes before the one that is to be blamed, and has nothing to do with it.
+    let first = producer.actor("victim").priority();
+    let first = tokio::spawn(first.call(Add { n: 1 }));
     producer
         .actor("bystander")
         .call(Add { n: 1 })
         .await
         .unwrap();
     assert!(began.elapsed() < ms(2_000), "others do not wait for it");
-    let error = slow.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), CallErrorKind::DeadLetter);
-    assert_eq!(
-        producer.actor("victim").call(Add { n: 1 }).await.unwrap(),
-        1
-    );
+    for (call, text) in [(pushed, "pushed"), (inline, "inline")] {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), CallErrorKind::DeadLetter);
+        assert!(error.message().contains("the handler took"), "{error}");
+        // Once per attempt, and in between for nothing but its back-off.
+        assert_eq!(probe.of(&format!("tried {text} ")), ["1", "2"], "{text}");
+    }
+    assert!(began.elapsed() < ms(16_000), "{:?}", began.elapsed());
+    first.await.unwrap().unwrap();
+    assert_eq!(behind.await.unwrap().unwrap(), 3);
     assert_eq!(node.lines("victim").await, Vec::<String>::new());
+    assert_eq!(dead_letters(&world).await, 2);
     stop(node, producer).await;
 }
 

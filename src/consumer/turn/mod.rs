@@ -19,6 +19,7 @@ mod work;
 use super::ahead::{self, Reads};
 use super::claims::{Claimers, Claims, Reservation};
 use super::kinds::Kind;
+use super::options::HANDLER_TIME;
 use super::plan::{self, Known, LockSeen, Parked, Plan, Unfit, Unfits, Which, covers};
 use super::view::{Line, View};
 use crate::codec::Ignored;
@@ -91,8 +92,11 @@ pub(super) struct Scene<'a> {
     pub(super) reservation: &'a Mutex<Option<Reservation>>,
     /// One message only: the batch before could not be committed.
     pub(super) single: bool,
-    /// The head's failure, found out when its own commit was refused.
-    pub(super) blame: Option<&'a str>,
+    /// A failure that is still to be counted: no transaction with the message's results could be
+    /// committed.
+    pub(super) blame: Option<&'a Blame>,
+    /// The first message that the last attempt was about.
+    pub(super) first: Mutex<Option<Blamed>>,
     pub(super) window: Window,
     /// Reads that were begun before, for the first attempt.
     pub(super) ahead: Mutex<Option<Reads>>,
@@ -114,8 +118,25 @@ pub(super) enum Next {
     Park(Parked, Option<Duration>),
     /// The turn once more, with one message only.
     Single,
-    /// The turn once more: its one message cannot be committed, for this reason.
-    Blame(String),
+    /// The turn once more, to count a failure: the message's results cannot be committed.
+    Blame(Blame),
+}
+
+/// A failure that its own turn could not count. A transaction that has hardly begun does, without
+/// running the message again.
+#[derive(Debug, Clone)]
+pub(super) struct Blame {
+    pub(super) whom: Blamed,
+    pub(super) error: String,
+}
+
+/// A message as a later turn finds it again. Until then others may have come before it, and another
+/// process may have handled it.
+#[derive(Debug, Clone)]
+pub(super) enum Blamed {
+    Queued(Lane, Stamp),
+    Inline(Arc<Message>),
+    Closing(CommitStamp),
 }
 
 /// A message to be run under a lock that this process holds now.
@@ -161,6 +182,10 @@ pub(super) struct Turn {
     pub(super) claimed: Option<bool>,
     /// Claims that were given back because this process can do nothing with them.
     pub(super) unfit: Vec<(Lane, Unfit)>,
+    /// The failure that was to be counted is counted.
+    pub(super) counted: bool,
+    /// It is still to be: this turn was about what comes before it.
+    pub(super) blame_waits: bool,
     pub(super) stopped: bool,
     /// The state came into this process's memory.
     pub(super) activation: Option<Activation>,
@@ -216,6 +241,7 @@ pub(super) async fn turn(
     attempt: u32,
 ) -> Result<Work<Turn>, SessionError> {
     scene.was_in_handlers(Duration::ZERO);
+    scene.is_about(None);
     let ahead = scene
         .ahead
         .lock()
@@ -237,6 +263,11 @@ pub(super) async fn turn(
     match scene.act(&tx, view).await? {
         Work::Write(turn) => Ok(Work::Write(turn)),
         Work::Look(turn) if planted(Bug::QueryFromPrefetch) => Ok(Work::Look(turn)),
+        // Handlers that take as long as no transaction lives would do so again. Whoever counts that
+        // looks, at a fresh version, whether the message is still there.
+        Work::Look(turn) if matches!(turn.next, Next::Blame(_)) && scene.has_taken_too_long() => {
+            Ok(Work::Look(turn))
+        }
         // Nothing would be checked: look again, at a fresh version.
         Work::Look(_) => Err(stale().into()),
     }
@@ -256,11 +287,14 @@ impl Scene<'_> {
         let alive = self.living_claimers(tx, &view).await?;
         let may_claim = |sole| self.may_claim(sole);
         let known = self.known(&view, &alive, &may_claim);
-        match plan::decide(&view, &known, &self.kind.options) {
-            Plan::TakeOver(lock) => self.take_over(tx, &view, &lock).await,
-            Plan::Claim { line, until } => Ok(self.claim(tx, view.line(line), until)?),
-            Plan::Blame(line) => self.blame_claimed(tx, &view, line),
-            Plan::Bury(line) => self.bury_head(tx, &view, view.line(line)),
+        let is_owed = self
+            .blame
+            .is_some_and(|blame| self.is_there(&view, &blame.whom));
+        let mut decided = match plan::decide(&view, &known, &self.kind.options) {
+            Plan::TakeOver(lock) => self.take_over(tx, &view, &lock).await?,
+            Plan::Claim { line, until } => self.claim(tx, view.line(line), until)?,
+            Plan::Blame(line) => self.blame_claimed(tx, &view, line)?,
+            Plan::Bury(line) => self.bury_head(tx, &view, view.line(line))?,
             Plan::Work {
                 close,
                 priority,
@@ -271,8 +305,30 @@ impl Scene<'_> {
                     priority,
                     ordinary,
                 };
-                self.work(tx, &view, todo).await
+                self.work(tx, &view, todo).await?
             }
+        };
+        let (Work::Write(turn) | Work::Look(turn)) = &mut decided;
+        turn.blame_waits = is_owed && !turn.counted;
+        Ok(decided)
+    }
+
+    /// Whether a message is still to be handled, as far as this turn can see.
+    fn is_there(&self, view: &View, whom: &Blamed) -> bool {
+        match whom {
+            Blamed::Queued(lane, stamp) => {
+                let lines = [&view.priority, &view.ordinary];
+                let line = lines.into_iter().find(|line| line.lane == *lane);
+                line.is_some_and(|line| {
+                    let mut messages = line.head.messages.iter();
+                    messages.any(|queued| queued.stamp == *stamp)
+                })
+            }
+            Blamed::Inline(message) => {
+                let mut inline = self.inline.iter();
+                inline.any(|inline| Arc::ptr_eq(&inline.message, message))
+            }
+            Blamed::Closing(token) => self.closing.is_some_and(|closing| closing.token == *token),
         }
     }
 }
@@ -339,6 +395,17 @@ impl Scene<'_> {
             .in_handlers
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
+    /// Whether the handlers of this attempt alone took longer than one of them may.
+    fn has_taken_too_long(&self) -> bool {
+        let time = self.in_handlers.lock();
+        *time.unwrap_or_else(PoisonError::into_inner) > HANDLER_TIME
+    }
+
+    /// Remembers the message that a turn is about first, for a commit that will be refused.
+    fn is_about(&self, first: Option<Blamed>) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = first;
     }
 
     fn wall_ms(&self) -> u64 {

@@ -1,9 +1,9 @@
 //! The ordinary turn: load, apply, diff, stage.
 
 use super::rounds::Ran;
-use super::{Cache, Cause, Next, Scene, Turn};
+use super::{Blame, Blamed, Cache, Cause, Next, Scene, Turn};
 use crate::codec::Leaves;
-use crate::consumer::apply::{Base, Job, Task};
+use crate::consumer::apply::{Base, Ended, Job, Task};
 use crate::consumer::lazy;
 use crate::consumer::plan::{Gate, Parked, UNFIT_RECHECK, Unfit, Which};
 use crate::consumer::view::{Line, View};
@@ -77,6 +77,11 @@ impl Jobs {
         self.sources.push(source);
         self.jobs.push(job);
     }
+
+    fn truncate(&mut self, count: usize) {
+        self.sources.truncate(count);
+        self.jobs.truncate(count);
+    }
 }
 
 /// What a turn found of the state.
@@ -93,12 +98,24 @@ impl Scene<'_> {
         view: &View,
         todo: Todo,
     ) -> Result<Work<Turn>, SessionError> {
-        let jobs = self.jobs(view, &todo);
+        let mut jobs = self.jobs(view, &todo);
+        let blamed = self.blame.and_then(|blame| {
+            let place = self.place_of(&jobs, &blame.whom)?;
+            Some((place, &blame.error))
+        });
+        if let Some((place, _)) = blamed.filter(|(place, _)| *place > 0) {
+            // What stands before it goes first.
+            jobs.truncate(place);
+        }
+        self.is_about(self.named(&jobs, 0));
         let Some(first) = jobs.sources.first() else {
             return self.nothing(tx, view, &todo);
         };
-        if let Some(error) = self.blame {
-            return self.first_failed(tx, view, *first, error);
+        if let Some((0, error)) = blamed {
+            let mut counted = self.first_failed(tx, view, *first, error)?;
+            let (Work::Write(turn) | Work::Look(turn)) = &mut counted;
+            turn.counted = true;
+            return Ok(counted);
         }
         if let (Source::Closing, Some(Err(failure))) = (first, self.closing.map(|c| &c.result)) {
             return self.run_failed(tx, view, failure);
@@ -116,22 +133,62 @@ impl Scene<'_> {
             Ran::Unfit(reason) => return self.unfit(tx, view, reason),
         };
         match applied {
-            Ok((batch, Ok(stored))) => super::stage::Stage {
-                scene: self,
-                tx,
-                view,
-                todo: &todo,
-                jobs: &jobs,
-                base: &base,
+            Ok((batch, Ok(stored))) => {
+                if let Ended::OverTime(error) = batch.ended {
+                    return Ok(self.to_be_counted(&jobs, batch.done.len(), error));
+                }
+                let stage = super::stage::Stage {
+                    scene: self,
+                    tx,
+                    view,
+                    todo: &todo,
+                    jobs: &jobs,
+                    base: &base,
+                };
+                stage.finish(batch, stored)
             }
-            .finish(batch, stored),
             // Which of several messages made the state unfit to be stored is found out one by one.
             Ok((_, Err(_))) if jobs.jobs.len() > 1 => {
                 Ok(Work::Look(self.handed_back(Next::Single)))
             }
-            Ok((_, Err(error))) => Ok(Work::Look(self.handed_back(Next::Blame(error.to_string())))),
+            Ok((_, Err(error))) => Ok(self.to_be_counted(&jobs, 0, error.to_string())),
             Err(error) => self.unfit(tx, view, Parked::UnreadableState(error.to_string())),
         }
+    }
+
+    /// Nothing of the batch can be committed because of one of its messages, whose failure is counted
+    /// by a transaction of its own.
+    fn to_be_counted(&self, jobs: &Jobs, place: usize, error: String) -> Work<Turn> {
+        let next = match self.named(jobs, place) {
+            Some(whom) => Next::Blame(Blame { whom, error }),
+            None => Next::Single,
+        };
+        Work::Look(self.handed_back(next))
+    }
+
+    /// A message of the batch, as a later turn finds it again.
+    fn named(&self, jobs: &Jobs, place: usize) -> Option<Blamed> {
+        let job = jobs.jobs.get(place)?;
+        Some(match jobs.sources.get(place)? {
+            Source::Queue(lane) => Blamed::Queued(*lane, job.stamp?),
+            Source::Inline(_) => Blamed::Inline(Arc::clone(&job.message)),
+            Source::Closing => Blamed::Closing(self.closing?.token),
+        })
+    }
+
+    /// Where a message stands in the batch that this turn would be.
+    fn place_of(&self, jobs: &Jobs, whom: &Blamed) -> Option<usize> {
+        let mut both = jobs.sources.iter().zip(&jobs.jobs);
+        both.position(|(source, job)| match (source, whom) {
+            (Source::Queue(lane), Blamed::Queued(known, stamp)) => {
+                lane == known && job.stamp == Some(*stamp)
+            }
+            (Source::Inline(_), Blamed::Inline(message)) => Arc::ptr_eq(&job.message, message),
+            (Source::Closing, Blamed::Closing(token)) => {
+                self.closing.is_some_and(|closing| closing.token == *token)
+            }
+            _ => false,
+        })
     }
 
     /// Priority messages first, those in the mailbox before those in memory, whole mailboxes before
@@ -158,8 +215,7 @@ impl Scene<'_> {
             }
         }
         if self.single {
-            jobs.sources.truncate(1);
-            jobs.jobs.truncate(1);
+            jobs.truncate(1);
         }
         jobs
     }
