@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::RuntimeFlavor;
 
@@ -40,6 +41,14 @@ pub trait Env: Debug + Send + Sync + 'static {
     ///
     /// Where everything runs on one thread anyway, it just runs too.
     fn run_blocking(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
+    /// Runs work that has always been done in a moment, without the price of
+    /// [`run_blocking`](Self::run_blocking). Should it take long this time, other tasks go on all the same.
+    ///
+    /// Where everything runs on one thread anyway, it just runs.
+    fn run_briefly(&self, work: &mut dyn FnMut()) {
         work();
     }
 }
@@ -162,12 +171,56 @@ impl Env for TokioEnv {
         }
     }
 
+    fn run_briefly(&self, work: &mut dyn FnMut()) {
+        let runtime = tokio::runtime::Handle::try_current();
+        let Some(runtime) = runtime
+            .ok()
+            .filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+        else {
+            return work();
+        };
+        let Some(_brief) = Brief::begin(runtime.metrics().num_workers()) else {
+            return tokio::task::block_in_place(work);
+        };
+        // A thread keeps the task that it has woken last for itself; all others can be taken from it.
+        // Let that be one with which nothing is lost.
+        runtime.spawn(async {});
+        work();
+    }
+
     #[allow(
         clippy::disallowed_methods,
         reason = "the one place that draws from the process"
     )]
     fn random(&self) -> u64 {
         rand::random()
+    }
+}
+
+/// Work that keeps a thread of a runtime although nobody knows how long it takes.
+///
+/// At most all threads of a runtime but one are kept so, whatever the work turns out to be: the one that
+/// is left takes over the tasks and the timers of the others. All runtimes of the process are counted
+/// together, because several nodes may share one; that errs on the safe side.
+struct Brief;
+
+/// How much such work is under way.
+static BRIEF: AtomicUsize = AtomicUsize::new(0);
+
+impl Brief {
+    /// Nothing, if a runtime with so many threads might have none left.
+    fn begin(threads: usize) -> Option<Self> {
+        let one_more = |under_way: usize| (under_way + 1 < threads).then_some(under_way + 1);
+        BRIEF
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more)
+            .is_ok()
+            .then(|| Self)
+    }
+}
+
+impl Drop for Brief {
+    fn drop(&mut self) {
+        BRIEF.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -10,6 +10,7 @@
 //!   that are not there has not run, whatever it answered.
 
 use super::lazy::TOO_MUCH;
+use super::watch;
 use crate::codec::collection::{MAX_WANTS, Want, asking};
 use crate::codec::{self, Ignored, Leaves, Update};
 use crate::durable::{Answer, CallId, Message};
@@ -351,6 +352,7 @@ impl Run<'_> {
         let Some(route) = self.behaviour.route(name) else {
             return Went::Unknown;
         };
+        watch::begins(self.instance, &job.message);
         let began = self.env.now();
         let fresh = state.is_none();
         if fresh {

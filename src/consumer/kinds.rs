@@ -2,6 +2,7 @@
 
 use super::options::KindOptions;
 use super::slots::Slots;
+use super::watch::Watch;
 use crate::env::Env;
 use crate::server::Behaviour;
 use crate::trace::Tracer;
@@ -15,6 +16,8 @@ pub(crate) struct Kind {
     pub(crate) behaviour: Arc<dyn Behaviour>,
     pub(crate) options: KindOptions,
     pub(crate) tracer: Tracer,
+    /// Has an eye on what runs, where that can be done.
+    pub(super) watch: Option<Arc<Watch>>,
     slots: Mutex<Slots>,
     /// How many more runs of user code are taken for slow ones.
     wary: AtomicU32,
@@ -34,20 +37,27 @@ impl Kind {
             behaviour,
             options,
             tracer: Tracer::default(),
+            watch: None,
             slots: Mutex::new(slots),
             wary: AtomicU32::new(PROBATION),
         }
     }
 
     /// Runs user code of this kind where it keeps no other task waiting, which costs a hand-over of
-    /// the thread; unless the kind has shown that it is done in a moment.
+    /// the thread; unless the kind has shown that it is done in a moment. That it is so this time too
+    /// nobody can know, so the environment lets no more such runs happen at once than it can do
+    /// without the threads of.
     pub(super) fn run(&self, env: &dyn Env, work: &mut dyn FnMut()) {
         let began = env.now();
         let wary = self.wary.load(Ordering::Relaxed);
+        let mut watched = || match &self.watch {
+            Some(watch) => watch.over(self.behaviour.kind(), work),
+            None => work(),
+        };
         if wary > 0 {
-            env.run_blocking(work);
+            env.run_blocking(&mut watched);
         } else {
-            work();
+            env.run_briefly(&mut watched);
         }
         // Lost updates do no harm: the next run counts again.
         if env.now().saturating_sub(began) > MOMENT {

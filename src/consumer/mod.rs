@@ -17,6 +17,7 @@ mod scan;
 mod slots;
 mod turn;
 mod view;
+mod watch;
 mod worker;
 
 pub(crate) use kinds::Kind;
@@ -119,7 +120,11 @@ impl Consumer {
             until: session.opened(),
             incarnation: session.incarnation(),
         };
-        let kinds = parts.kinds.into_iter();
+        let watch = watch::Watch::new(&parts.env, &parts.pulse);
+        let kinds = parts.kinds.into_iter().map(|mut kind| {
+            kind.watch.clone_from(&watch);
+            kind
+        });
         Arc::new_cyclic(|me| Self {
             presence: parts.presence,
             env: parts.env,
@@ -387,7 +392,7 @@ impl Consumer {
         tracing::warn!(
             %instance,
             stamp = %died.stamp,
-            message = notice.name.as_ref(),
+            name = notice.name.as_ref(),
             attempts = notice.attempts,
             error = notice.error,
             "a message became a dead letter"

@@ -1,7 +1,9 @@
 //! G6: a failing handler changes nothing, holds up nobody but its instance, and that for its
 //! back-off only.
 
-use crate::support::{Add, How, NodeExt, Probe, Refuse, Trouble, World, eventually, ms};
+use crate::support::{
+    Add, How, NodeExt, Probe, Refuse, Sleep, Trouble, World, eventually, ms, pause,
+};
 use abide::durable::keys::{Key, Part};
 use abide::server::CallErrorKind;
 use abide::{Node, Parked, Poison};
@@ -17,6 +19,7 @@ on_each_store!(
     g06_a_blocking_kind_tries_for_ever_until_it_is_killed,
     g06_a_message_of_an_unknown_name_waits_and_is_seen,
     g06_a_handler_that_takes_too_long_has_failed_once_per_run,
+    g06_handlers_that_are_slow_after_many_quick_ones_hold_up_nobody_else,
 );
 
 fn trouble(how: How, times: u32) -> Trouble {
@@ -313,6 +316,49 @@ async fn g06_a_handler_that_takes_too_long_has_failed_once_per_run(world: World)
     assert_eq!(node.lines("victim").await, Vec::<String>::new());
     assert_eq!(dead_letters(&world).await, 2);
     stop(node, producer).await;
+}
+
+/// A kind whose handlers have been quick so often that they are trusted to be. On two threads, then on
+/// one.
+async fn g06_handlers_that_are_slow_after_many_quick_ones_hold_up_nobody_else(world: World) {
+    let producer = world.producer().await;
+    for threads in [2, 1] {
+        let actor = crate::support::Actor {
+            probe: Probe::new(),
+        };
+        let node = Node::builder_on(world.store().await)
+            .namespace(world.namespace())
+            .threads(threads)
+            .serve_with(actor, World::options())
+            .start()
+            .await
+            .unwrap();
+        for _ in 0..100 {
+            node.actor("quick").call(Add { n: 1 }).await.unwrap();
+        }
+        let slow: Vec<_> = ["first", "second"]
+            .map(|id| tokio::spawn(node.actor(id).call(Sleep { ms: 3_000 })))
+            .into();
+        pause(ms(200)).await;
+        let began = Instant::now();
+        // One from each side, and one whose failure waits for a timer.
+        node.actor("bystander").call(Add { n: 1 }).await.unwrap();
+        producer
+            .actor("bystander")
+            .call(trouble(How::Fail, 1))
+            .await
+            .unwrap();
+        assert!(began.elapsed() < ms(1_000), "{:?}", began.elapsed());
+        assert!(
+            !slow.iter().any(tokio::task::JoinHandle::is_finished),
+            "they were over by then"
+        );
+        for slow in slow {
+            slow.await.unwrap().unwrap();
+        }
+        node.stop().await;
+    }
+    producer.stop().await;
 }
 
 async fn stop(node: Node, producer: Node) {
