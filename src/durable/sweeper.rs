@@ -12,14 +12,15 @@
 //!   removes the session, and removes it only if it is what was observed.
 //! - *Nothing is left.* Sessions are found by whatever keys they have, so replies to a session that
 //!   was swept before they came are swept too.
+//! - *A foreign key hides nothing but itself.* It is passed over, and told of once.
 
 use super::keys::{Key, SessionId};
 use super::namespace::Namespace;
 use super::value;
 use crate::planted::{Bug, planted};
-use crate::store::{Isolation, KeyRange, RetryPolicy, StoreError, TransactionExt, Tx};
+use crate::store::{Isolation, KeyRange, RetryPolicy, StoreError, TransactionExt, Tx, after};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a heartbeat must stand still: many beats, so that a busy machine is not taken for a
@@ -29,8 +30,13 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(60);
 /// The longest time between two observations that still counts as having watched.
 pub const MAX_GAP: Duration = Duration::from_secs(15);
 
-/// How many sessions one transaction looks at: few enough to stay far below its five seconds.
+/// How many keys one transaction looks at, mostly as many sessions: few enough to stay far below its
+/// five seconds.
 const PAGE: usize = 200;
+
+/// How many foreign keys are told of. Who has more knows that there is something to mend; the doctor
+/// names them all.
+const MAX_FOREIGN: usize = 100;
 
 /// Watches the sessions of a namespace and removes those that have died.
 ///
@@ -39,6 +45,19 @@ const PAGE: usize = 200;
 pub struct Sweeper {
     namespace: Namespace,
     seen: BTreeMap<SessionId, Sighting>,
+    /// The foreign keys that were told of.
+    foreign: BTreeSet<Bytes>,
+}
+
+/// What one transaction sees of the sessions.
+#[derive(Debug, Default)]
+struct Page {
+    /// With their heartbeats.
+    sessions: Vec<(SessionId, Option<Bytes>)>,
+    /// Keys that are no session's, and why not.
+    foreign: Vec<StoreError>,
+    /// Where it goes on, if there may be more.
+    behind: Option<KeyRange>,
 }
 
 /// What is known of a session that has not moved since.
@@ -59,6 +78,7 @@ impl Sweeper {
         Self {
             namespace: namespace.clone(),
             seen: BTreeMap::new(),
+            foreign: BTreeSet::new(),
         }
     }
 
@@ -78,9 +98,10 @@ impl Sweeper {
         let mut round = BTreeMap::new();
         loop {
             let before = self.namespace.database().env().now();
-            let (sessions, behind) = self.look(rest).await?;
+            let page = self.look(rest).await?;
             let after = self.namespace.database().env().now();
-            for (session, heartbeat) in sessions {
+            self.tell(page.foreign);
+            for (session, heartbeat) in page.sessions {
                 let sighting = match self.seen.remove(&session) {
                     Some(known) if known.is_continued_by(&heartbeat, after) => Sighting {
                         last: before,
@@ -94,7 +115,7 @@ impl Sweeper {
                 };
                 round.insert(session, sighting);
             }
-            match behind {
+            match page.behind {
                 Some(behind) => rest = behind,
                 None => break,
             }
@@ -104,17 +125,25 @@ impl Sweeper {
         self.sweep().await
     }
 
-    /// One page of sessions with their heartbeats, and the range behind it if there may be more.
-    async fn look(
-        &self,
-        range: KeyRange,
-    ) -> Result<(Vec<(SessionId, Option<Bytes>)>, Option<KeyRange>), StoreError> {
+    async fn look(&self, range: KeyRange) -> Result<Page, StoreError> {
         let namespace = self.namespace.clone();
         let looked = self.namespace.database().run(move |attempt| {
             let (namespace, range) = (namespace.clone(), range.clone());
             async move { page(attempt.tx(), &namespace, range).await }
         });
         Ok(looked.await?.value)
+    }
+
+    /// Tells of keys that are no session's, of each once.
+    fn tell(&mut self, foreign: Vec<StoreError>) {
+        for error in foreign {
+            if self.foreign.len() < MAX_FOREIGN
+                && let Some(key) = error.key()
+                && self.foreign.insert(key.clone())
+            {
+                tracing::warn!(%error, "a key among the sessions is foreign; it is left alone");
+            }
+        }
     }
 
     async fn sweep(&mut self) -> Result<Vec<SessionId>, StoreError> {
@@ -169,31 +198,30 @@ impl Sighting {
 }
 
 /// Finds sessions by their first keys, of which a heartbeat comes before all others.
-async fn page(
-    tx: &Tx,
-    namespace: &Namespace,
-    mut range: KeyRange,
-) -> Result<(Vec<(SessionId, Option<Bytes>)>, Option<KeyRange>), StoreError> {
-    let mut sessions = Vec::new();
-    while sessions.len() < PAGE {
+async fn page(tx: &Tx, namespace: &Namespace, mut range: KeyRange) -> Result<Page, StoreError> {
+    let mut page = Page::default();
+    for _ in 0..PAGE {
         let mut read = range.read().limit(1);
         read.isolation = Isolation::Snapshot;
         let Some(first) = tx.get_range(read).await?.pop() else {
-            return Ok((sessions, None));
+            return Ok(page);
         };
-        let session = match namespace.keys().decode(&first.key) {
-            Ok(Key::Session { session, .. }) => session,
-            Ok(_) => return Err(value::corrupt(&first.key, "the key is no session's")),
-            Err(foreign) => {
-                return Err(value::corrupt(&first.key, "the key is foreign").with_source(foreign));
+        let foreign = match namespace.keys().decode(&first.key) {
+            Ok(Key::Session { session, .. }) => {
+                let keys = namespace.keys().session(session);
+                let heartbeat = (first.key == keys.heartbeat()).then_some(first.value);
+                page.sessions.push((session, heartbeat));
+                range.begin = keys.all().end;
+                continue;
             }
+            Ok(_) => value::corrupt(&first.key, "the key is no session's"),
+            Err(foreign) => value::corrupt(&first.key, "the key is foreign").with_source(foreign),
         };
-        let keys = namespace.keys().session(session);
-        let heartbeat = (first.key == keys.heartbeat()).then_some(first.value);
-        sessions.push((session, heartbeat));
-        range.begin = keys.all().end;
+        page.foreign.push(foreign);
+        range.begin = after(&first.key);
     }
-    Ok((sessions, Some(range)))
+    page.behind = Some(range);
+    Ok(page)
 }
 
 #[cfg(test)]

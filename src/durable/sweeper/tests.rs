@@ -177,6 +177,70 @@ fn replies_to_a_session_that_is_gone_are_swept_too() {
     assert_eq!(world.keys_left(), 0);
 }
 
+/// Before all sessions, among the keys of one, before those of another, and behind all of them.
+#[test]
+fn foreign_keys_hide_no_session() {
+    let world = world();
+    let (first, second) = (world.open(), world.open());
+    let all = world.namespace.keys().sessions();
+    let beside = |key: &[u8], end: &[u8]| Bytes::from([key, end].concat());
+    let last = all.end.len() - 1;
+    let outside = [
+        beside(&all.begin, b""),
+        beside(&all.begin, b"\x00"),
+        beside(&all.end[..last], b"\xfe\xff"),
+    ];
+    let within = [
+        beside(&first.keys().all().begin, b"\x00\xff"),
+        beside(&second.keys().heartbeat(), b"\x15\x01"),
+    ];
+    let tx = world.cluster.begin().unwrap();
+    for key in outside.iter().chain(&within) {
+        assert!(world.namespace.keys().decode(key).is_err(), "{key:?}");
+        tx.set(key, b"planted");
+    }
+    world.sim.block_on(tx.commit()).unwrap().unwrap();
+    let planted = |keys: &[Bytes]| {
+        keys.iter()
+            .filter(|key| all.begin <= **key && **key < all.end)
+            .count()
+    };
+    assert_eq!(planted(&within), 2);
+    let mut sweeper = Sweeper::new(&world.namespace);
+    let mut swept = world.observe(&mut sweeper, DEAD_AFTER + BEAT * 2);
+    swept.sort();
+    let mut both = [first.id(), second.id()];
+    both.sort();
+    assert_eq!(swept, both);
+    assert_eq!(
+        world.keys_left(),
+        planted(&outside),
+        "the rest is left alone"
+    );
+    assert!(world.keys_left() >= 2);
+    let mut told: Vec<_> = sweeper.foreign.iter().cloned().collect();
+    told.retain(|key| !within.contains(key));
+    assert_eq!(told.len(), planted(&outside), "each is told of once");
+}
+
+/// As many as would keep one transaction busy for longer than it lives.
+#[test]
+fn any_number_of_foreign_keys_hides_no_session() {
+    let world = world();
+    let session = world.open();
+    let before = world.namespace.keys().sessions().begin;
+    let tx = world.cluster.begin().unwrap();
+    for number in 0..PAGE * 2 {
+        let end = [&[0][..], number.to_string().as_bytes()].concat();
+        tx.set(&[&before, end.as_slice()].concat(), b"planted");
+    }
+    world.sim.block_on(tx.commit()).unwrap().unwrap();
+    let mut sweeper = Sweeper::new(&world.namespace);
+    let swept = world.observe(&mut sweeper, DEAD_AFTER + BEAT * 2);
+    assert_eq!(swept, [session.id()]);
+    assert_eq!(sweeper.foreign.len(), MAX_FOREIGN);
+}
+
 #[test]
 fn more_sessions_than_a_page_holds_are_all_seen() {
     let world = world();
