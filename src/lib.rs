@@ -103,6 +103,7 @@ mod gather;
 mod id;
 mod node;
 mod planted;
+mod reports;
 pub mod server;
 pub mod store;
 #[cfg(feature = "testing")]

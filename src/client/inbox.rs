@@ -6,7 +6,8 @@
 //!   reply falls between the look and the watch; a slow jittered poll backs it.
 //! - *Armed for the life of the session.* Once a reply may come, the inbox stays: replies to calls
 //!   that nobody awaits any more are cleared too.
-//! - *Outlives outages.* A look that fails is tried again, for ever.
+//! - *Outlives outages.* A look that fails is tried again, for ever. So is one that panics, which is
+//!   reported: every pushed call of the process waits for this task.
 //! - Clearing is idempotent and lazy: until it is done, what was handed out is remembered.
 
 use super::calls::{Calls, End};
@@ -16,6 +17,7 @@ use crate::durable::reply::{self, Answer};
 use crate::durable::{Presence, Session};
 use crate::env::{BoxFuture, Env};
 use crate::planted::{Bug, planted};
+use crate::reports::Reports;
 use crate::store::{RetryPolicy, StoreError, StoreFuture, Transaction};
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -45,6 +47,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub(super) struct Inbox {
     presence: Arc<Presence>,
     calls: Arc<Calls>,
+    reports: Reports,
     armed: Mutex<Armed>,
 }
 
@@ -58,10 +61,11 @@ struct Armed {
 }
 
 impl Inbox {
-    pub(super) fn new(presence: Arc<Presence>, calls: Arc<Calls>) -> Self {
+    pub(super) fn new(presence: Arc<Presence>, calls: Arc<Calls>, reports: Reports) -> Self {
         Self {
             presence,
             calls,
+            reports,
             armed: Mutex::default(),
         }
     }
@@ -81,15 +85,16 @@ impl Inbox {
         };
         drop(armed);
         let env = Arc::clone(self.presence.namespace().database().env());
-        let mut reader = Reader {
+        let reader = Reader {
             session,
             env: Arc::clone(&env),
             calls: Arc::clone(&self.calls),
             answered: Arc::default(),
             clearing: None,
         };
+        let reports = self.reports.clone();
         env.spawn(Box::pin(async move {
-            unless_stopped(reader.look_forever(), stopped).await;
+            unless_stopped(reader.guarded(reports), stopped).await;
         }));
     }
 
@@ -129,6 +134,20 @@ enum Look {
 }
 
 impl Reader {
+    /// Looks for ever, also after a panic: what is kept from one look to the next is changed in single
+    /// steps, but for a clearing under way, which is begun anew.
+    async fn guarded(mut self, reports: Reports) {
+        let mut panics = 0;
+        loop {
+            let what = || "the reader of the replies".to_owned();
+            reports.guard(what, self.look_forever()).await;
+            self.clearing = None;
+            let wait = backoff(self.env.as_ref(), FIRST_BACKOFF, MAX_BACKOFF, panics);
+            self.env.sleep(wait).await;
+            panics = panics.saturating_add(1);
+        }
+    }
+
     async fn look_forever(&mut self) {
         let mut failures = 0;
         loop {

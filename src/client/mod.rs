@@ -94,7 +94,11 @@ impl Client {
         let (session, generation) = presence.current();
         let calls = Calls::new(session.id(), generation);
         let pusher = Pusher::new(Arc::clone(&presence), Arc::clone(&local), options);
-        let inbox = Inbox::new(Arc::clone(&presence), Arc::clone(&calls));
+        let inbox = Inbox::new(
+            Arc::clone(&presence),
+            Arc::clone(&calls),
+            options.reports.clone(),
+        );
         let client = Arc::new(Self {
             parts: Parts {
                 presence,

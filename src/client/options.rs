@@ -1,5 +1,6 @@
 //! What of a client can be set.
 
+use crate::reports::Reports;
 use crate::trace::Tracer;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) waiting_messages: usize,
     /// What says where a message comes from.
     pub(crate) tracer: Tracer,
+    /// Told of what must not stay silent.
+    pub(crate) reports: Reports,
 }
 
 impl Default for Options {
@@ -29,6 +32,7 @@ impl Default for Options {
             waiting_bytes: 64_000_000,
             waiting_messages: 100_000,
             tracer: Tracer::default(),
+            reports: Reports::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::durable::{Lane, Presence, Session, SessionError};
 use crate::gather::gather;
 use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
+use crate::reports::Reports;
 use crate::server::{CallError, CallErrorKind};
 use crate::store::Version;
 use futures_channel::oneshot;
@@ -44,6 +45,7 @@ pub(super) struct Pusher {
     push_for: Duration,
     streams: Vec<Mutex<Stream>>,
     budget: Arc<Budget>,
+    reports: Reports,
 }
 
 /// What waits for one stream.
@@ -87,6 +89,7 @@ impl Pusher {
             push_for: options.push_for,
             streams: (0..streams).map(|_| Mutex::default()).collect(),
             budget,
+            reports: options.reports.clone(),
         }
     }
 
@@ -112,7 +115,7 @@ impl Pusher {
             _permit: permit,
         };
         self.submit(shard as usize % self.streams.len(), waiting)?;
-        // The task that held it is gone, with the environment it ran in.
+        // The task that held it is gone: with the environment it ran in, or by a panic.
         acknowledged.await.unwrap_or_else(|_| Err(unknown()))
     }
 
@@ -135,11 +138,13 @@ impl Pusher {
             index,
             is_at_rest: false,
         };
-        self.presence
-            .namespace()
-            .database()
-            .env()
-            .spawn(Box::pin(running.drain()));
+        let reports = self.reports.clone();
+        let env = self.presence.namespace().database().env();
+        env.spawn(Box::pin(async move {
+            // What comes later gets a task of its own; see what `Running` does at its end.
+            let what = || format!("the push stream {index}");
+            reports.guard(what, running.drain()).await;
+        }));
         Ok(())
     }
 
@@ -407,7 +412,7 @@ impl Drop for Running {
         if self.is_at_rest {
             return;
         }
-        // The environment ended the task. What waits is dropped, which its senders hear.
+        // The environment ended the task, or it panicked. What waits is dropped, which its senders hear.
         let left = self.stream().map(|mut stream| {
             stream.is_running = false;
             (

@@ -28,6 +28,7 @@ use crate::durable::presence::Renewals;
 use crate::durable::{Presence, Session};
 use crate::env::Env;
 use crate::id::InstanceId;
+use crate::reports::Reports;
 use crate::server::{Activation, Courier, Deactivation, DeadLetterNotice, Flow};
 use crate::server::{Effect, Held};
 use crate::store::{CommitStamp, Version};
@@ -39,7 +40,6 @@ use futures_util::future::Shared;
 use slots::{Look, Visible};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -55,8 +55,7 @@ pub(crate) struct Parts {
     pub(crate) callers: Arc<dyn Callers>,
     pub(crate) courier: Arc<dyn Courier>,
     pub(crate) kinds: Vec<Kind>,
-    /// Told of what must not stay silent.
-    pub(crate) reports: Arc<dyn Fn(String) + Send + Sync>,
+    pub(crate) reports: Reports,
 }
 
 /// Serves kinds.
@@ -67,7 +66,7 @@ pub(crate) struct Consumer {
     callers: Arc<dyn Callers>,
     courier: Arc<dyn Courier>,
     kinds: BTreeMap<&'static str, Arc<Kind>>,
-    reports: Arc<dyn Fn(String) + Send + Sync>,
+    reports: Reports,
     suspect_until: Mutex<Suspects>,
     claims: Arc<Claims>,
     /// Workers that have not come to their very end, what they do after their last turn included.
@@ -155,13 +154,10 @@ impl Consumer {
         }
         for shard in 0..self.presence.namespace().keys().shards() {
             let scan = Arc::clone(self).scan(shard);
-            let me = Weak::clone(&self.me);
+            let reports = self.reports.clone();
             self.env.spawn(Box::pin(async move {
-                if AssertUnwindSafe(scan).catch_unwind().await.is_err()
-                    && let Some(consumer) = me.upgrade()
-                {
-                    consumer.report(format!("the scan of shard {shard} panicked"));
-                }
+                let what = || format!("the scan of shard {shard}");
+                reports.guard(what, scan).await;
             }));
         }
     }
@@ -237,11 +233,6 @@ impl Consumer {
     /// Completes when the store may have become another one.
     fn reopened_signal(&self) -> Shared<oneshot::Receiver<()>> {
         lock(&self.reopened).1.clone()
-    }
-
-    fn report(&self, what: String) {
-        tracing::error!(%what, "a background task of the node ended");
-        (self.reports)(what);
     }
 
     /// Looks at an instance.

@@ -4,6 +4,8 @@
 //!
 //! - *The lease is kept by whoever lives.* The lock is renewed by a task in an environment of its
 //!   own, which handlers cannot starve, and which ends with the process.
+//! - *Every run ends.* One that abide's own code makes panic is reported and has failed, or else the
+//!   lock would stay with a process that lives and does nothing.
 //! - *A fenced holder stops.* A renewal that finds another token, or none, ends the run; its result,
 //!   if it comes all the same, is refused by the closing turn.
 
@@ -57,19 +59,24 @@ impl Consumer {
         // Taken now: dropping it ends the renewals, however the run ends.
         let (ended, run_ended) = oneshot::channel::<()>();
         let (fence, fenced) = oneshot::channel::<()>();
-        let pulse = Arc::clone(&self.pulse);
-        pulse.spawn(Box::pin(keep(
+        let kept = keep(
             Arc::clone(self),
             keys_of(self, instance),
             token,
             kind.options.lease / 3,
             run_ended,
             fence,
-        )));
+        );
+        let (reports, what) = (self.reports.clone(), instance.clone());
+        self.pulse.spawn(Box::pin(async move {
+            // Its end fences the run.
+            let what = || format!("what keeps the lock of {what}");
+            reports.guard(what, kept).await;
+        }));
         self.locked.fetch_add(1, Ordering::SeqCst);
         let consumer = Arc::clone(self);
         self.env.spawn(Box::pin(async move {
-            run.run(under, leaves, fenced).await;
+            run.guarded(under, leaves, fenced).await;
             consumer.locked.fetch_sub(1, Ordering::SeqCst);
             drop(ended);
         }));
@@ -81,8 +88,40 @@ fn keys_of(consumer: &Consumer, instance: &InstanceId) -> InstanceKeys {
 }
 
 impl LockedRun {
-    async fn run(
+    /// Runs to the end. A panic of abide's own code counts as a failure of the run: it is tried again
+    /// with back-off, and not for ever.
+    async fn guarded(
         self,
+        under: UnderLock,
+        leaves: Option<Arc<Leaves>>,
+        fenced: oneshot::Receiver<()>,
+    ) {
+        let closing = Closing {
+            token: self.token,
+            message: Arc::clone(&under.message),
+            stamp: under.stamp,
+            attempt: under.attempt,
+            result: Err(Failure::fail("abide itself panicked around it")),
+        };
+        let what = || format!("the run under the lock of {}", self.instance);
+        let run = self.run(under, leaves, fenced);
+        let came_to_its_end = self.consumer.reports.guard(what, run).await;
+        if !came_to_its_end && !self.consumer.is_stopping() {
+            self.close(closing);
+        }
+    }
+
+    /// Hands the end of the run to the instance's next turn.
+    fn close(&self, closing: Closing) {
+        let start = self.kind.slots().close(&self.instance, closing);
+        if let Some(memory) = start {
+            self.consumer
+                .work(&self.kind, self.instance.clone(), memory, None);
+        }
+    }
+
+    async fn run(
+        &self,
         under: UnderLock,
         leaves: Option<Arc<Leaves>>,
         fenced: oneshot::Receiver<()>,
@@ -132,11 +171,7 @@ impl LockedRun {
             attempt: under.attempt,
             result,
         };
-        let start = self.kind.slots().close(&self.instance, closing);
-        if let Some(memory) = start {
-            self.consumer
-                .work(&self.kind, self.instance.clone(), memory, None);
-        }
+        self.close(closing);
     }
 
     async fn outcome(

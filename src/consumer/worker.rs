@@ -20,9 +20,7 @@ use crate::planted::{Bug, planted};
 use crate::server::Effect;
 use crate::server::{Activation, Deactivation};
 use crate::store::{Committed, StoreErrorKind, Tx, Version};
-use futures_util::FutureExt;
 use futures_util::future::select;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,11 +93,10 @@ impl Worker {
     /// Runs the worker. A panic in abide's own code must neither be silent nor leave the instance
     /// without a worker for ever.
     async fn guarded(mut self, memory: Box<Memory>) {
-        let ended = AssertUnwindSafe(self.run(memory)).catch_unwind().await;
-        if ended.is_err() {
+        let (reports, instance) = (self.consumer.reports.clone(), self.instance.clone());
+        let what = || format!("the worker of {instance}");
+        if !reports.guard(what, self.run(memory)).await {
             self.kind.slots().recover(&self.instance);
-            self.consumer
-                .report(format!("the worker of {} panicked", self.instance));
         }
         self.consumer.workers.fetch_sub(1, Ordering::SeqCst);
     }

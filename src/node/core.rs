@@ -8,6 +8,7 @@ use crate::durable::presence::Renewals;
 use crate::durable::{Namespace, Presence, Sweeper};
 use crate::env::Env;
 use crate::id::InstanceId;
+use crate::reports::Reports;
 use crate::server::Courier;
 use crate::store::{CommitStamp, Database, RetryPolicy, Store, StoreError, Version};
 use crate::wake::{Callers, Local};
@@ -15,7 +16,6 @@ use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Shared, select};
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub(super) struct Core {
     client: Arc<Client>,
     consumer: Arc<Consumer>,
     failure: Arc<Failure>,
+    reports: Reports,
 }
 
 /// The first background task that ended although it should not.
@@ -62,7 +63,6 @@ impl Failure {
     }
 
     fn report(&self, what: String) {
-        tracing::error!(what, "a background task of the node ended");
         self.what
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -107,12 +107,16 @@ impl Core {
         let presence = Presence::open(&namespace, names)
             .await
             .map_err(StartError::Store)?;
-        let client = Client::new(Arc::clone(&presence), &parts.client);
         let failure = Failure::new();
         let reports = {
             let failure = Arc::clone(&failure);
-            Arc::new(move |what| failure.report(what))
+            Reports::new(move |what| failure.report(what))
         };
+        let client = ClientOptions {
+            reports: reports.clone(),
+            ..parts.client
+        };
+        let client = Client::new(Arc::clone(&presence), &client);
         let consumer = Consumer::new(Parts {
             presence: Arc::clone(&presence),
             env: Arc::clone(&parts.env),
@@ -120,7 +124,7 @@ impl Core {
             callers: Arc::clone(&client) as Arc<dyn Callers>,
             courier: Arc::clone(&client) as Arc<dyn Courier>,
             kinds: parts.kinds,
-            reports,
+            reports: reports.clone(),
         });
         let local: Weak<dyn Local> = Arc::downgrade(&(Arc::clone(&consumer) as Arc<dyn Local>));
         client.set_local(local);
@@ -133,6 +137,7 @@ impl Core {
             client,
             consumer,
             failure,
+            reports,
         };
         core.keep(parts.pulse.as_ref(), "the heartbeat", {
             let presence = Arc::clone(&core.presence);
@@ -159,11 +164,9 @@ impl Core {
         what: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let failure = Arc::clone(&self.failure);
+        let reports = self.reports.clone();
         env.spawn(Box::pin(async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                failure.report(format!("{what} panicked"));
-            }
+            reports.guard(|| what.to_owned(), task).await;
         }));
     }
 

@@ -257,8 +257,8 @@ impl Node {
         self.core.parked()
     }
 
-    /// What has failed for good in the background, if anything has. The node goes on as well as it
-    /// can; a process that sees this had better end and be started again.
+    /// What has failed first in the background that never may, if anything has: abide's own code has
+    /// panicked. The node goes on as well as it can; a process that sees this had better end and be started again.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.core.failure().what()

@@ -31,4 +31,5 @@ mod locks;
 mod order;
 #[cfg(all(unix, feature = "sqlite"))]
 mod processes;
+mod supervised;
 mod wake_ups;

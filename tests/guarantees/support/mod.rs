@@ -2,10 +2,12 @@
 
 mod actor;
 mod counting;
+mod panicking;
 mod world;
 
 pub(crate) use actor::*;
 pub(crate) use counting::CountingStore;
+pub(crate) use panicking::{PanickingStore, Step};
 pub(crate) use world::{NodeExt, World};
 
 use std::future::Future;
