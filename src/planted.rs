@@ -59,6 +59,8 @@ pub enum Bug {
     AnswerBeforeCommit,
     /// Effects run before the commit.
     EffectsBeforeCommit,
+    /// The state in memory is changed before the commit.
+    CacheBeforeCommit,
     /// The token of a lock is not compared.
     LockTokenUnchecked,
     /// A lock's age is judged by the wall clock.
@@ -101,7 +103,7 @@ mod current {
     impl Bug {
         /// Every mistake that shows in what the simulation checks: not those that only cost time or
         /// attempts, and not what must do no harm.
-        pub const ALL: [Self; 33] = [
+        pub const ALL: [Self; 34] = [
             Self::PopWithoutConflict,
             Self::ConflictAfterClear,
             Self::LengthNotAdjusted,
@@ -125,6 +127,7 @@ mod current {
             Self::ReplyStagedApart,
             Self::AnswerBeforeCommit,
             Self::EffectsBeforeCommit,
+            Self::CacheBeforeCommit,
             Self::LockTokenUnchecked,
             Self::LeaseByWallClock,
             Self::LeaseByFewObservations,

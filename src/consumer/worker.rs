@@ -300,8 +300,8 @@ impl Worker {
                 span.record("attempts", attempt + 1);
                 // Boxed: it is large, and is moved several times on its way into the retry loop.
                 let decided = Box::pin(turn(&scene, tx, attempt));
-                let (consumer, kind) = (&consumer, &self.kind);
-                async move { Ok(tell_early(consumer, kind, decided.await?)) }
+                let (consumer, kind, cache) = (&consumer, &self.kind, &cache);
+                async move { Ok(tell_early(consumer, kind, cache, decided.await?)) }
             })
             .instrument(span.clone())
             .await;
@@ -647,7 +647,12 @@ const LET_GO_TIME: Duration = Duration::from_secs(5);
 const UNREADABLE_RECHECK: Duration = Duration::from_secs(10);
 
 /// The turn as it is. A planted mistake lets something out of it before the commit.
-fn tell_early(consumer: &Consumer, kind: &Kind, mut decided: Work<Turn>) -> Work<Turn> {
+fn tell_early(
+    consumer: &Consumer,
+    kind: &Kind,
+    cache: &Mutex<Option<Cache>>,
+    mut decided: Work<Turn>,
+) -> Work<Turn> {
     let (Work::Write(turn) | Work::Look(turn)) = &mut decided;
     if planted(Bug::AnswerBeforeCommit) {
         for (call, answer) in turn.answers.drain(..) {
@@ -659,6 +664,15 @@ fn tell_early(consumer: &Consumer, kind: &Kind, mut decided: Work<Turn>) -> Work
     {
         let effects = std::mem::take(&mut turn.effects);
         consumer.run_effects(kind, &cached.state, effects);
+    }
+    if planted(Bug::CacheBeforeCommit)
+        && let Some(known) = cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        && let Some(cached) = turn.cache.take()
+    {
+        known.state = Some(cached.state);
     }
     decided
 }

@@ -33,7 +33,7 @@ fn what_is_not_their_fault(seed: u64) {
         .unwrap();
     world.rest(secs(600));
     let parked = older.node.parked();
-    assert_eq!(parked.len(), 3, "{parked:?}");
+    assert_eq!(parked.len(), 3, "who is parked: {parked:?}");
     let admin = world.admin();
     for id in ["schema", "damaged", "stranger"] {
         let summary = world.run(admin.instance(&instance(id))).unwrap();
@@ -62,30 +62,43 @@ fn what_is_not_their_fault(seed: u64) {
 
 #[test]
 fn what_is_not_the_messages_fault_never_counts() {
-    holds_only_without(Bug::UnfitCounts, 2, what_is_not_their_fault);
+    holds_only_without(
+        Bug::UnfitCounts,
+        2,
+        "who is parked",
+        what_is_not_their_fault,
+    );
 }
 
 #[test]
 fn a_failure_counts_against_the_message_that_failed() {
-    holds_only_without(Bug::WrongMessageBlamed, 3, |seed| {
-        let world = World::new(seed);
-        let sender = world.sender("sender");
-        for n in 0..5 {
-            world.run(sender.desk("one").cast(Put { n })).unwrap();
-        }
-        let poison = Fail { n: 99, times: 99 };
-        world.run(sender.desk("one").cast(poison)).unwrap();
-        world.run(sender.desk("one").cast(Put { n: 5 })).unwrap();
-        let server = world.serve("server");
-        world.rest(secs(60));
-        assert_eq!(world.all(&server, "one"), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(world.notes.of("dead "), ["Fail 3"]);
-        for put in world.notes.of("one put ") {
-            assert!(put.ends_with(" attempt 1"), "{put}");
-        }
-        world.stop(&server);
-        world.stop(&sender);
-    });
+    holds_only_without(
+        Bug::WrongMessageBlamed,
+        3,
+        "was not at its first attempt",
+        |seed| {
+            let world = World::new(seed);
+            let sender = world.sender("sender");
+            for n in 0..5 {
+                world.run(sender.desk("one").cast(Put { n })).unwrap();
+            }
+            let poison = Fail { n: 99, times: 99 };
+            world.run(sender.desk("one").cast(poison)).unwrap();
+            world.run(sender.desk("one").cast(Put { n: 5 })).unwrap();
+            let server = world.serve("server");
+            world.rest(secs(60));
+            assert_eq!(world.all(&server, "one"), [0, 1, 2, 3, 4, 5]);
+            assert_eq!(world.notes.of("dead "), ["Fail 3"]);
+            for put in world.notes.of("one put ") {
+                assert!(
+                    put.ends_with(" attempt 1"),
+                    "was not at its first attempt: {put}"
+                );
+            }
+            world.stop(&server);
+            world.stop(&sender);
+        },
+    );
 }
 
 /// A process claims the heads of both mailboxes, counts a failure of the urgent one, and is stopped at
@@ -111,7 +124,10 @@ fn stopped_in_the_middle(seed: u64) {
     world.rest(secs(60));
     assert_eq!(world.all(&next, "one"), [2]);
     for put in world.notes.of("one put ") {
-        assert!(put.ends_with(" attempt 1"), "{put}");
+        assert!(
+            put.ends_with(" attempt 1"),
+            "was not at its first attempt: {put}"
+        );
     }
     assert_eq!(world.notes.of("dead "), ["Fail 3"]);
     let failed = world.notes.of("one fail 1 attempt ");

@@ -63,27 +63,52 @@ fn each_lands_once(seed: u64) {
 
 #[test]
 fn each_attempt_checks_the_marker_so_that_at_most_one_lands() {
-    holds_only_without(Bug::NoMarkerConflict, 12, each_lands_once);
+    holds_only_without(
+        Bug::NoMarkerConflict,
+        12,
+        "was acknowledged",
+        each_lands_once,
+    );
 }
 
 #[test]
 fn each_attempts_read_version_comes_before_its_commit() {
-    holds_only_without(Bug::BlindUnpinned, 12, each_lands_once);
+    holds_only_without(Bug::BlindUnpinned, 12, "was acknowledged", each_lands_once);
 }
 
 #[test]
 fn after_an_unknown_result_the_marker_is_read() {
-    holds_only_without(Bug::UnknownAsFailure, 12, each_lands_once);
+    holds_only_without(
+        Bug::UnknownAsFailure,
+        12,
+        "was acknowledged",
+        each_lands_once,
+    );
 }
 
 #[test]
 fn an_unknown_result_is_never_taken_for_a_success() {
-    holds_only_without(Bug::UnknownAsSuccess, 12, each_lands_once);
+    holds_only_without(
+        Bug::UnknownAsSuccess,
+        12,
+        "was acknowledged",
+        each_lands_once,
+    );
 }
 
 #[test]
 fn work_moves_to_another_lane_only_by_overwriting_the_marker_of_the_first() {
-    holds_only_without(Bug::WorkMovesLane, 12, each_lands_once);
+    holds_only_without(Bug::WorkMovesLane, 12, "was acknowledged", each_lands_once);
+}
+
+#[test]
+fn only_after_the_commit_is_the_state_in_memory_changed() {
+    holds_only_without(
+        Bug::CacheBeforeCommit,
+        12,
+        "was acknowledged",
+        each_lands_once,
+    );
 }
 
 /// Two nodes call one instance at once, so that their turns conflict: each reply is a place that
@@ -109,7 +134,7 @@ fn replies_and_effects_are_of_what_was_committed(seed: u64) {
     effects.sort();
     let count = effects.len();
     effects.dedup();
-    assert_eq!((effects.len(), count), (80, 80));
+    assert_eq!((effects.len(), count), (80, 80), "each effect once");
     world.stop(&first);
     world.stop(&second);
 }
@@ -119,6 +144,7 @@ fn only_after_the_commit_are_callers_answered() {
     holds_only_without(
         Bug::AnswerBeforeCommit,
         8,
+        "was told",
         replies_and_effects_are_of_what_was_committed,
     );
 }
@@ -128,6 +154,7 @@ fn only_after_the_commit_do_effects_run() {
     holds_only_without(
         Bug::EffectsBeforeCommit,
         8,
+        "each effect once",
         replies_and_effects_are_of_what_was_committed,
     );
 }

@@ -4,6 +4,7 @@
 use crate::support::{LEASE, Process, Put, Work, World, holds_only_without, instance, secs};
 use abide::admin::Then;
 use abide::testing::Bug;
+use abide::testing::faults::Faults;
 
 fn work(n: u64, time: u64, fails: u32) -> Work {
     Work {
@@ -27,7 +28,8 @@ fn a_dead_holders_message_is_found(seed: u64) {
     world.rest(LEASE * 2);
     assert_eq!(
         world.notes.of("ran 1 "),
-        ["attempt 1 by holder", "attempt 2 by next"]
+        ["attempt 1 by holder", "attempt 2 by next"],
+        "who ran it"
     );
     world.rest(secs(600));
     call.take().expect("it has ended").unwrap();
@@ -41,6 +43,7 @@ fn the_mark_of_an_instance_goes_only_when_its_mailboxes_are_empty_and_it_is_not_
     holds_only_without(
         Bug::MarkClearedWhileLocked,
         3,
+        "who ran it",
         a_dead_holders_message_is_found,
     );
 }
@@ -174,4 +177,47 @@ fn the_end_of_a_run_whose_lock_was_broken_leaves_the_next_run_alone() {
     assert_eq!(world.all(&server, "one"), [1, 2]);
     world.stop(&server);
     world.stop(&sender);
+}
+
+/// Renewals have no lane: of many the outcome is unknown, of some for ever, and some land late, while
+/// another node that serves the instance watches the lock.
+#[test]
+fn renewals_whose_outcome_is_unknown_keep_the_lock_and_change_nothing_else() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        let (holder, other) = (world.serve("holder"), world.serve("other"));
+        let call = world.spawn(holder.desk("one").call(work(1, 300, 0)));
+        world.rest(secs(1));
+        assert_eq!(world.notes.of("ran 1 ").len(), 1);
+        let token = world.notes.of("token 1 ");
+        let runner = world.notes.of("ran 1 attempt 1 by ");
+        let (runs, watches) = match runner[0].as_str() {
+            "holder" => (&holder, &other),
+            _ => (&other, &holder),
+        };
+        runs.store.set_faults(Faults {
+            unknown_applied: 0.2,
+            unknown_not_applied: 0.2,
+            unknown_late: 0.2,
+            late_by: secs(3),
+            ..Faults::none()
+        });
+        // Has a reason to watch the lock: a message that waits behind it.
+        let behind = world.spawn(watches.desk("one").call(Put { n: 2 }));
+        world.rest(secs(250));
+        let held = world.run(world.admin().lock(&instance("one"))).unwrap();
+        assert_eq!(held.map(|held| held.attempts), Some(0), "seed {seed}");
+        runs.store.set_faults(Faults::none());
+        world.rest(secs(120));
+        call.take().expect("it has ended").unwrap();
+        behind.take().expect("it has ended").unwrap();
+        assert_eq!(
+            world.notes.of("token 1 "),
+            token,
+            "the lock was taken again"
+        );
+        assert_eq!(world.all(&holder, "one"), [1, 2]);
+        world.stop(&holder);
+        world.stop(&other);
+    }
 }

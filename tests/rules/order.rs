@@ -39,7 +39,7 @@ fn one_after_the_other(world: &World, seed: u64) {
             }
             1 => {
                 let place = world.run(desk.call(Put { n: done })).unwrap();
-                assert_eq!(place, done + 1);
+                assert_eq!(place, done + 1, "its place");
                 done += 1;
             }
             _ => {
@@ -47,7 +47,7 @@ fn one_after_the_other(world: &World, seed: u64) {
                 done += 1;
                 // The cast may not be handled yet; what follows comes behind it all the same.
                 let place = world.run(nodes[next(2)].desk("one").call(Put { n: done }));
-                assert_eq!(place.unwrap(), done + 1);
+                assert_eq!(place.unwrap(), done + 1, "its place");
                 done += 1;
             }
         }
@@ -67,7 +67,7 @@ fn in_order(seed: u64) {
 
 #[test]
 fn messages_in_memory_come_after_everything_in_the_mailbox() {
-    holds_only_without(Bug::InlineBeforeMailbox, 12, in_order);
+    holds_only_without(Bug::InlineBeforeMailbox, 12, "its place", in_order);
 }
 
 /// A call ends, and its worker stays for a moment, with its reads for the next turn at hand. Within
@@ -108,12 +108,22 @@ fn within_a_moment(seed: u64) {
 
 #[test]
 fn a_chained_turn_with_messages_from_memory_must_conflict_with_the_whole_mailbox() {
-    holds_only_without(Bug::ChainedWithoutMailboxConflict, 6, within_a_moment);
+    holds_only_without(
+        Bug::ChainedWithoutMailboxConflict,
+        6,
+        "a call after a cast",
+        within_a_moment,
+    );
 }
 
 #[test]
 fn a_query_must_read_at_a_version_that_was_obtained_after_it_came() {
-    holds_only_without(Bug::QueryFromPrefetch, 6, within_a_moment);
+    holds_only_without(
+        Bug::QueryFromPrefetch,
+        6,
+        "a query after a call",
+        within_a_moment,
+    );
 }
 
 /// Several clients at once, so that commits of different instances and nodes share versions.
@@ -143,12 +153,12 @@ fn at_once(seed: u64) {
 
 #[test]
 fn a_chained_turn_reads_at_its_own_version_and_never_skips_a_read() {
-    holds_only_without(Bug::ChainedUnread, 20, at_once);
+    holds_only_without(Bug::ChainedUnread, 20, "was told", at_once);
 }
 
 #[test]
 fn a_cached_state_is_compared_with_the_version_that_was_read() {
-    holds_only_without(Bug::StaleCacheAccepted, 20, at_once);
+    holds_only_without(Bug::StaleCacheAccepted, 20, "was told", at_once);
 }
 
 /// Long and uneven, so that a process learns late what it has committed.
@@ -185,7 +195,12 @@ fn queries_see_what_others_were_told(seed: u64) {
 
 #[test]
 fn a_query_is_not_answered_from_what_was_read_before_it_came() {
-    holds_only_without(Bug::QueryFromPrefetch, 5, queries_see_what_others_were_told);
+    holds_only_without(
+        Bug::QueryFromPrefetch,
+        5,
+        "was told is there",
+        queries_see_what_others_were_told,
+    );
 }
 
 /// As before, but what comes in between is a message in the mailbox: the next call in memory has to
@@ -205,7 +220,10 @@ fn calls_come_behind_what_was_pushed(seed: u64) {
         turn.take().expect("it has ended").unwrap();
         let all = world.all(&server, "one");
         let place = |n| all.iter().position(|known| *known == n);
-        assert!(place(3 * round + 1) < place(3 * round + 2), "{all:?}");
+        assert!(
+            place(3 * round + 1) < place(3 * round + 2),
+            "not in the order of their acknowledgements: {all:?}"
+        );
         assert_eq!(place(3 * round + 2), Some(behind.unwrap() as usize - 1));
     }
     world.stop(&server);
@@ -217,6 +235,7 @@ fn a_chained_turn_conflicts_with_what_was_pushed_since_it_read() {
     holds_only_without(
         Bug::ChainedWithoutMailboxConflict,
         8,
+        "not in the order",
         calls_come_behind_what_was_pushed,
     );
 }

@@ -150,7 +150,7 @@ fn no_turn_watches(seed: u64) {
     let watched = deeds.iter().filter(|deeds| deeds.watched);
     assert!(watched.clone().count() > 0);
     for deeds in watched {
-        assert!(!deeds.wrote, "{deeds:?}");
+        assert!(!deeds.wrote, "a watch in a turn: {deeds:?}");
     }
     world.stop(&server);
     world.stop(&sender);
@@ -158,7 +158,7 @@ fn no_turn_watches(seed: u64) {
 
 #[test]
 fn a_watch_is_never_armed_in_a_turn() {
-    holds_only_without(Bug::TurnWatches, 2, no_turn_watches);
+    holds_only_without(Bug::TurnWatches, 2, "a watch in a turn", no_turn_watches);
 }
 
 /// Many more instances have messages than a node works on at once, and its turns take their time: it
@@ -204,7 +204,12 @@ fn scans_wait_for_room(seed: u64) {
 
 #[test]
 fn a_node_scans_only_while_it_has_room() {
-    holds_only_without(Bug::ScanWithoutRoom, 2, scans_wait_for_room);
+    holds_only_without(
+        Bug::ScanWithoutRoom,
+        2,
+        "pages of marks were read",
+        scans_wait_for_room,
+    );
 }
 
 /// A push comes at any moment of a turn that leaves nothing else behind, and the server hears of it only
@@ -228,7 +233,7 @@ fn no_push_is_passed_over(seed: u64) {
         // Longer than a poll waits: it finds a mark, but nothing finds a message without one.
         world.rest(secs(20));
         let handled = world.notes.of("effect ").len() as u64;
-        assert_eq!(handled, (round + 1) * 2);
+        assert_eq!(handled, (round + 1) * 2, "a push was passed over");
     }
     let findings = world.run(world.admin().doctor(None)).unwrap().items;
     assert!(findings.is_empty(), "{findings:?}");
@@ -239,7 +244,12 @@ fn no_push_is_passed_over(seed: u64) {
 
 #[test]
 fn a_mark_goes_only_if_it_is_what_the_turn_read() {
-    holds_only_without(Bug::MarkClearedBlindly, 4, no_push_is_passed_over);
+    holds_only_without(
+        Bug::MarkClearedBlindly,
+        4,
+        "a push was passed over",
+        no_push_is_passed_over,
+    );
 }
 
 /// A process calls its own instance again and again, while others push to it: how many commits were
