@@ -14,6 +14,7 @@
 
 use super::apply::Base;
 use super::kinds::Kind;
+use super::options::HANDLER_TIME;
 use super::plan::Parked;
 use super::turn::Scene;
 use crate::codec::collection::{Want, asking};
@@ -27,7 +28,9 @@ use crate::server::{Facts, Failure, Held};
 use crate::store::{StoreError, StoreErrorKind, Tx};
 use futures_util::future::try_join_all;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// How many bytes of loaded entries an instance keeps in memory from turn to turn, about. Room for what
 /// its messages ask for again and again; a thousand of such instances still fit a process.
@@ -38,6 +41,9 @@ const AT_ONCE: usize = 64;
 
 /// What the failure of a message says that asks for too much.
 pub(super) const TOO_MUCH: &str = "it asks for more entries of lazy maps than one message may load";
+
+/// What the failure of a message says whose `prepare` takes too long, over all its rounds.
+const TOO_SLOW: &str = "to prepare it takes longer than a handler may";
 
 /// What may still be read for a turn.
 #[derive(Debug)]
@@ -220,39 +226,85 @@ pub(super) fn is_too_large(leaves: &Leaves) -> bool {
     leaves.loaded() > LOADED_BYTES
 }
 
+/// Why a run under a lock cannot begin.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// The message has failed.
+    Failed(Failure),
+    /// Nobody's fault: what is stored is no state of this kind, or of a newer version of it, or this
+    /// version does not know the message. It never counts.
+    Unfit(Parked),
+}
+
+impl Unprepared {
+    fn stopped() -> Self {
+        Self::Unfit(Parked::StoreAway)
+    }
+
+    fn unreadable(error: &impl Display) -> Self {
+        Self::Unfit(Parked::UnreadableState(error.to_string()))
+    }
+}
+
 /// The state as it is committed, with the entries of lazy collections that the work under the lock
-/// asks for before it begins.
+/// asks for before it begins. What cannot be read is [unfit](Unprepared::Unfit), as it is in a turn.
 pub(super) async fn prepared(
     tx: &Tx,
     keys: &InstanceKeys,
     kind: &Kind,
     env: &dyn Env,
+    asks: (&str, &[u8], &Facts),
+) -> Result<Result<Held, Unprepared>, StoreError> {
+    match prepare(tx, keys, kind, env, asks).await {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+            Ok(Err(Unprepared::unreadable(&error)))
+        }
+        prepared => prepared,
+    }
+}
+
+async fn prepare(
+    tx: &Tx,
+    keys: &InstanceKeys,
+    kind: &Kind,
+    env: &dyn Env,
     (name, payload, facts): (&str, &[u8], &Facts),
-) -> Result<Result<Held, Failure>, StoreError> {
+) -> Result<Result<Held, Unprepared>, StoreError> {
+    if kind.behaviour.route(name).is_none() {
+        return Ok(Err(Unprepared::Unfit(Parked::UnknownMessage(name.into()))));
+    }
     let Loaded {
         mut leaves,
         mut ignored,
         mut state,
-    } = match load(tx, keys, kind, env).await? {
+    } = match committed(tx, keys, kind, env, facts).await? {
         Ok(loaded) => loaded,
-        Err(parked) => return Ok(Err(Failure::fail(parked.to_string()))),
+        Err(unprepared) => return Ok(Err(unprepared)),
     };
-    let mut budget = Budget::full();
+    if kind.behaviour.lazy().is_empty() {
+        return Ok(Ok(state));
+    }
+    let (mut budget, mut in_handlers) = (Budget::full(), Duration::ZERO);
     loop {
         let mut asked = None;
         kind.run(env, &mut || {
+            let began = env.now();
             asked = Some(asking(|| {
                 kind.behaviour.prepare(&state, name, payload, facts)
             }));
+            in_handlers += env.now().saturating_sub(began);
         });
         let Some((result, wanted)) = asked else {
-            return Ok(Err(Failure::fail("it was not prepared")));
+            return Ok(Err(Unprepared::stopped()));
         };
         if wanted.is_empty() {
-            return Ok(result.map(|()| state));
+            return Ok(result.map(|()| state).map_err(Unprepared::Failed));
         }
         if budget.is_spent() {
-            return Ok(Err(Failure::fail(TOO_MUCH)));
+            return Ok(Err(Unprepared::Failed(Failure::fail(TOO_MUCH))));
+        }
+        if in_handlers > HANDLER_TIME {
+            return Ok(Err(Unprepared::Failed(Failure::fail(TOO_SLOW))));
         }
         let found = read(tx, keys, wanted, &mut budget).await?;
         let mut again = None;
@@ -262,8 +314,40 @@ pub(super) async fn prepared(
         });
         state = match again {
             Some(Ok(again)) => again,
-            Some(Err(error)) => return Ok(Err(error.into())),
-            None => return Ok(Err(Failure::fail("it was not prepared"))),
+            Some(Err(error)) => return Ok(Err(Unprepared::unreadable(&error))),
+            None => return Ok(Err(Unprepared::stopped())),
         };
+    }
+}
+
+/// The state as it is committed, all but its lazy collections; a new one if it was reset meanwhile.
+async fn committed(
+    tx: &Tx,
+    keys: &InstanceKeys,
+    kind: &Kind,
+    env: &dyn Env,
+    facts: &Facts,
+) -> Result<Result<Loaded, Unprepared>, StoreError> {
+    match state::read_version(tx, keys).await? {
+        Some(version) if version.schema > kind.behaviour.schema() => {
+            let newer = Parked::NewerSchema(version.schema);
+            Ok(Err(Unprepared::Unfit(newer)))
+        }
+        Some(_) => {
+            let loaded = load(tx, keys, kind, env).await?;
+            Ok(loaded.map_err(Unprepared::Unfit))
+        }
+        None => {
+            let mut made = None;
+            kind.run(env, &mut || made = Some(kind.behaviour.init(facts)));
+            let made = made.map(|made| made.map_err(Unprepared::Failed));
+            Ok(made
+                .unwrap_or_else(|| Err(Unprepared::stopped()))
+                .map(|state| Loaded {
+                    leaves: Leaves::new(),
+                    ignored: Ignored::none(),
+                    state,
+                }))
+        }
     }
 }

@@ -6,16 +6,19 @@
 //!   own, which handlers cannot starve, and which ends with the process.
 //! - *Every run ends.* One that abide's own code makes panic is reported and has failed, or else the
 //!   lock would stay with a process that lives and does nothing.
+//! - *What cannot be read does not count.* A state that is damaged, or of a newer version of the
+//!   server, parks the run as it would park a turn: the lock is kept, and renewed, until it can be read.
 //! - *A fenced holder stops.* A renewal that finds another token, or none, ends the run; its result,
 //!   if it comes all the same, is refused by the closing turn.
 
 use super::Consumer;
 use super::kinds::Kind;
-use super::lazy;
+use super::lazy::{self, Unprepared};
+use super::plan::UNFIT_RECHECK;
 use super::turn::{Closing, UnderLock};
 use crate::codec::Leaves;
 use crate::durable::keys::InstanceKeys;
-use crate::durable::{SessionError, Work, lock, state};
+use crate::durable::{SessionError, Work, lock};
 use crate::id::InstanceId;
 use crate::server::Failure;
 use crate::server::{Facts, Held};
@@ -190,14 +193,7 @@ impl LockedRun {
             here,
             fence: self.fence(),
         };
-        let state = match self.kind.behaviour.lazy() {
-            [] => self.state(leaves).await?,
-            _ => {
-                // Whoever changes the state meanwhile need not copy them for its sake.
-                drop(leaves);
-                self.prepared(under, &facts).await?
-            }
-        };
+        let state = self.state(under, leaves, &facts).await?;
         let run = Arc::clone(&self.kind.behaviour).run(
             state,
             Arc::clone(&under.message.name),
@@ -211,9 +207,37 @@ impl LockedRun {
             .unwrap_or_else(|_| Err(Failure::fail("it panicked")))
     }
 
-    /// A copy of the committed state with what the run needs of its lazy collections. Read afresh: what
-    /// of them happens to be in memory is nothing to rely on.
-    async fn prepared(&self, under: &UnderLock, facts: &Facts) -> Result<Held, Failure> {
+    /// A copy of the committed state, with what the run needs of its lazy collections. As long as it
+    /// cannot be read, which is nobody's fault, the lock is kept and it is tried again: nothing is
+    /// counted.
+    async fn state(
+        &self,
+        under: &UnderLock,
+        leaves: Option<Arc<Leaves>>,
+        facts: &Facts,
+    ) -> Result<Held, Failure> {
+        let behaviour = &self.kind.behaviour;
+        // What of lazy collections happens to be in memory is nothing to rely on. And whoever changes
+        // the state meanwhile need not copy them for the run's sake.
+        let is_known = behaviour.route(&under.message.name).is_some();
+        let leaves = leaves.filter(|_| is_known && behaviour.lazy().is_empty());
+        if let Some(leaves) = leaves
+            && let Ok(state) = behaviour.restore(&leaves)
+        {
+            return Ok(state);
+        }
+        loop {
+            let reason = match self.prepared(under, facts).await {
+                Ok(state) => return Ok(state),
+                Err(Unprepared::Failed(failure)) => return Err(failure),
+                Err(Unprepared::Unfit(reason)) => reason,
+            };
+            tracing::warn!(instance = %self.instance, %reason, "the work under the lock waits");
+            self.consumer.env.sleep(UNFIT_RECHECK).await;
+        }
+    }
+
+    async fn prepared(&self, under: &UnderLock, facts: &Facts) -> Result<Held, Unprepared> {
         let keys = keys_of(&self.consumer, &self.instance);
         let namespace = self.consumer.presence.namespace();
         let env = self.consumer.env.as_ref();
@@ -225,7 +249,10 @@ impl LockedRun {
                 lazy::prepared(attempt.tx(), &keys, &self.kind, env, asks).await
             }
         });
-        prepared.await.map_err(Failure::from)?.value
+        match prepared.await {
+            Ok(completed) => completed.value,
+            Err(error) => Err(Unprepared::Failed(Failure::from(error))),
+        }
     }
 
     /// The token as a number. A namespace that was moved to another store may get the same stamps
@@ -236,24 +263,6 @@ impl LockedRun {
         stamp.fold(u128::from(incarnation), |fence, byte| {
             fence << 8 | u128::from(*byte)
         })
-    }
-
-    /// A copy of the committed state.
-    async fn state(&self, leaves: Option<Arc<Leaves>>) -> Result<Held, Failure> {
-        let leaves = match leaves {
-            Some(leaves) => leaves,
-            None => {
-                let keys = keys_of(&self.consumer, &self.instance);
-                let namespace = self.consumer.presence.namespace();
-                let loaded = namespace.database().run(|attempt| {
-                    let keys = keys.clone();
-                    async move { state::load(attempt.tx(), &keys).await }
-                });
-                Arc::new(loaded.await.map_err(Failure::from)?.value)
-            }
-        };
-        let restored = self.kind.behaviour.restore(&leaves);
-        restored.map_err(Failure::from)
     }
 
     /// Leaves the lock to whoever comes next, at once instead of after a lease.

@@ -304,6 +304,10 @@ impl Slots {
         let has_inline = !slot.inline.is_empty();
         let wants_more = match &rest {
             Rest::Again => true,
+            // The end of a run that waits for a state to become readable would be tried without a pause.
+            Rest::Parked(Parked::NewerSchema(_) | Parked::UnreadableState(_), _) => {
+                slot.again || has_inline
+            }
             Rest::Idle | Rest::Parked(..) => slot.again || has_inline || !slot.closings.is_empty(),
         };
         if wants_more && !stopping && !crowded {
@@ -530,6 +534,22 @@ mod tests {
             attempt: 1,
             result: Ok(Bytes::new()),
         }
+    }
+
+    #[test]
+    fn the_end_of_a_run_that_no_state_takes_up_waits_for_the_timer() {
+        let instance = InstanceId::new("kind", "id").unwrap();
+        let mut slots = Slots::new(1, 1);
+        let memory = slots.close(&instance, closing(1)).expect("it is free");
+        let first = slots.begin(&instance, 1).closing;
+        slots.put_back(&instance, Vec::new(), first);
+        let reason = Parked::NewerSchema(7);
+        let rest = Rest::Parked(reason, Mark::Own);
+        let verdict = slots.end(&instance, memory, rest, false);
+        assert!(matches!(verdict, Verdict::End { .. }), "{verdict:?}");
+        let woken = slots.look(&instance, &Look::Now, Visible::Now);
+        assert!(woken.is_some());
+        assert!(slots.begin(&instance, 1).closing.is_some());
     }
 
     #[test]

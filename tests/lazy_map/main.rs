@@ -16,6 +16,7 @@ mod nodes;
 mod reads;
 mod shelf;
 mod states;
+mod unfit;
 
 use abide::store::{MemoryStore, Store};
 use abide::{KindOptions, Node};

@@ -9,7 +9,7 @@ use crate::consumer::view::View;
 use crate::durable::lock::{self, Lock, NewLock};
 use crate::durable::{Answer, Message, SessionError, Work, ready};
 use crate::server::{Failure, FailureKind};
-use crate::store::{Stamp, Tx};
+use crate::store::{Stamp, StoreError, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +131,18 @@ impl Scene<'_> {
             mark: Mark::Seen(view.mark.clone()),
             ..self.handed_back(Next::Again)
         }))
+    }
+
+    /// Renews the lock of a run that has ended, and that renews no more, while its end cannot be
+    /// brought into the state: nobody is to take its holder for dead. Whether there is one.
+    pub(super) fn keep_lock(&self, tx: &Tx, view: &View) -> Result<bool, StoreError> {
+        let held = view.lock.as_ref().zip(self.closing);
+        let held = held.filter(|(held, closing)| held.is_held_by(closing.token));
+        let Some((held, _)) = held else {
+            return Ok(false);
+        };
+        lock::write_renewed(tx, self.keys, &held.renewed())?;
+        Ok(true)
     }
 
     /// Makes a dead letter of the message under the lock.

@@ -411,7 +411,7 @@ impl Scene<'_> {
     }
 
     /// The state cannot be worked on here. Inline messages go into the mailbox, where another node
-    /// may find them.
+    /// may find them. The end of a run under the lock waits, and the lock with it.
     pub(super) fn unfit(
         &self,
         tx: &Tx,
@@ -423,15 +423,20 @@ impl Scene<'_> {
         }
         let unfit = self.unfit_heads(view, &reason);
         let released = self.release_claims(tx, view)?;
+        let renewed = self.keep_lock(tx, view)?;
+        let again = match renewed {
+            true => UNFIT_RECHECK.min(self.kind.options.lease / 3),
+            false => UNFIT_RECHECK,
+        };
         let turn = Turn {
-            next: Next::Park(reason, Some(UNFIT_RECHECK)),
+            next: Next::Park(reason, Some(again)),
             pushed_inline: self.push_where(tx, |_| true)? > 0,
             claimed: Some(false),
             mark: super::Mark::Seen(view.mark.clone()),
             unfit,
             ..Turn::default()
         };
-        Ok(match released || turn.pushed_inline {
+        Ok(match released || renewed || turn.pushed_inline {
             true => Work::Write(turn),
             false => Work::Look(turn),
         })
