@@ -64,17 +64,20 @@ pub use list::{DuplicateId, Item, List};
 pub use map::{Key, Map};
 
 use crate::codec::PathElement;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::OnceLock;
 
 /// The priority of what stands under this element.
 fn priority(element: &PathElement<'_>) -> u64 {
     hash(element)
 }
 
+/// The same for equal places in one process, and in each process another: keys come from whoever
+/// sends messages, and with a hash that he can compute he could choose them so that the trees
+/// become as deep as they are large. Nothing that is stored or sent depends on it.
 fn hash(place: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    place.hash(&mut hasher);
-    hasher.finish()
+    static HASHER: OnceLock<RandomState> = OnceLock::new();
+    HASHER.get_or_init(RandomState::new).hash_one(place)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-use super::{DuplicateId, Item, List, Map};
+use super::tree::{Placed, Tree};
+use super::{AsElement, DuplicateId, Item, LazyMap, List, Map};
 use crate::codec::{self, Change, Ignored, Leaves, Path, decode, diff, encode};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
@@ -595,4 +598,86 @@ fn a_list_that_was_stored_without_ids_becomes_one_with_them() {
     let mut now = Stored::<Tasks>::load(leaves);
     now.state.tasks.push(task("a")).unwrap();
     now.commit();
+}
+
+#[derive(Debug, Clone)]
+struct Number(u64);
+
+impl Placed for Number {
+    fn order(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+
+    fn priority(&self) -> u64 {
+        super::priority(&self.0.as_element())
+    }
+}
+
+/// Ascending keys whose hashes descend, with the one hash that everybody knows.
+fn chain(length: u64) -> Vec<u64> {
+    let step = u64::MAX / length;
+    let mut above = u64::MAX;
+    let candidates = (0_u64..).filter(|key| {
+        let mut hasher = DefaultHasher::new();
+        key.as_element().hash(&mut hasher);
+        let hash = hasher.finish();
+        let is_next = hash < above && above - hash <= step;
+        if is_next {
+            above = hash;
+        }
+        is_next
+    });
+    candidates
+        .take(usize::try_from(length).unwrap() / 2)
+        .collect()
+}
+
+/// The functions of a tree go down it, and so does its drop.
+#[test]
+fn no_keys_make_a_tree_deep() {
+    let small = |work: fn()| {
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        thread.spawn(work).unwrap().join().unwrap();
+    };
+    small(|| {
+        let keys = chain(2_000);
+        assert_eq!(keys.len(), 1_000);
+        let mut tree = Tree::default();
+        for key in &keys {
+            tree.insert(Number(*key));
+        }
+        assert!(tree.depth() <= 64, "{}", tree.depth());
+    });
+    small(|| {
+        let mut tree = Tree::default();
+        for key in 0..60_000 {
+            tree.insert(Number(key));
+        }
+        let before = tree.clone();
+        for key in (0..60_000).step_by(2) {
+            tree.remove(|number| number.0.cmp(&key)).unwrap();
+        }
+        let mut gone = 0;
+        let mut count = |old: Option<&Number>, new: Option<&Number>| {
+            assert!(old.is_some() && new.is_none());
+            gone += 1;
+            Ok::<(), ()>(())
+        };
+        tree.differences(&before, &mut count).unwrap();
+        assert_eq!(gone, 30_000);
+    });
+    small(|| {
+        let mut map: LazyMap<u64, u64> = LazyMap::new();
+        map.extend((0..60_000).map(|key| (key, key)));
+        let before = map.clone();
+        for key in (0..60_000).step_by(3) {
+            map.remove(&key);
+        }
+        for key in (1..60_000).step_by(3) {
+            *map.entry(key, || 0).unwrap() += 1;
+        }
+        assert_eq!(map.in_memory().count(), 40_000);
+        assert_eq!(before.in_memory().count(), 60_000);
+        drop(before);
+    });
 }

@@ -4,9 +4,14 @@
 //! some other copy still shares. What two trees share is the same in both, so to compare them only
 //! the rest has to be walked: for each change some nodes, as many as the tree is deep.
 //!
-//! Invariant: *the shape follows from the elements.* Priorities are taken from the places, so trees
-//! of equal places have equal shapes, however they came about. That keeps what two copies share
-//! where it is in both.
+//! Invariants:
+//!
+//! - *The shape follows from the elements.* Priorities are taken from the places, so within a process
+//!   trees of equal places have equal shapes, however they came about. That keeps what two copies
+//!   share where it is in both. From process to process shapes differ, and with them the order in
+//!   which [differences](Tree::differences) are shown.
+//! - *Nobody chooses the shape.* Priorities are of a hash with a random key, so a tree is about as deep
+//!   as the logarithm of its size, whatever its keys: functions that go down a tree may recurse.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -179,6 +184,21 @@ impl<E: Placed> Tree<E> {
     pub(super) fn remove(&mut self, at: impl Fn(&E) -> Ordering) -> Option<Arc<E>> {
         self.get(&at)?;
         take(&mut self.root, &at)
+    }
+
+    /// How many elements there are on the longest way down.
+    #[cfg(test)]
+    pub(super) fn depth(&self) -> usize {
+        let mut level: Vec<&Arc<Node<E>>> = self.root.iter().collect();
+        let mut depth = 0;
+        while !level.is_empty() {
+            depth += 1;
+            level = level
+                .into_iter()
+                .flat_map(|node| [&node.left, &node.right].into_iter().flatten())
+                .collect();
+        }
+        depth
     }
 
     pub(super) fn iter(&self) -> Iter<'_, E> {
