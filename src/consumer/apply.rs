@@ -218,7 +218,10 @@ impl Run<'_> {
                     break Ended::Limit;
                 }
                 Went::Wanting(wanted) => {
-                    let behind = jobs.get(done.len() + 1..).unwrap_or_default();
+                    let behind = match self.asking {
+                        Asking::Reads => jobs.get(done.len() + 1..).unwrap_or_default(),
+                        Asking::Ends | Asking::Fails => &[],
+                    };
                     return self.wanting(wanted, behind, began);
                 }
             }

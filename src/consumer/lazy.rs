@@ -6,7 +6,7 @@
 //!   that it did, and run again on the state as it was, with what it asked for.
 //! - *What is read belongs to the version that the turn has read.* It is read in the same transaction,
 //!   and goes into memory beside the leaves of that version.
-//! - *It ends.* What one turn may load is bounded. A batch that asks for more ends before the message
+//! - *It ends.* What one turn may load is bounded, and so is its time in handlers. A batch that asks for more ends before the message
 //!   that does; a message that does alone has failed.
 //! - *What is in memory is bounded.* What was loaded over time is dropped when it has become too much:
 //!   all at once, by reading the state anew, without its lazy collections. So there is one way into
@@ -40,7 +40,8 @@ const LOADED_BYTES: usize = 4_000_000;
 const AT_ONCE: usize = 64;
 
 /// What the failure of a message says that asks for too much.
-pub(super) const TOO_MUCH: &str = "it asks for more entries of lazy maps than one message may load";
+pub(super) const TOO_MUCH: &str =
+    "it asks for more entries of lazy maps than one message may load, or takes too long over them";
 
 /// What the failure of a message says whose `prepare` takes too long, over all its rounds.
 const TOO_SLOW: &str = "to prepare it takes longer than a handler may";

@@ -229,3 +229,31 @@ async fn keys_that_are_not_there_are_forgotten_too() {
     assert_eq!(*notes.activations.lock().unwrap(), [Activation::Loaded]);
     stop(node).await;
 }
+
+/// Each asks for what is first once the one before it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_slow_messages_that_ask_one_after_the_other_is_not_run_over_and_over() {
+    let store = memory();
+    filled(&store, 2_000, 1).await;
+    for (calls, millis) in [(60, 15), (300, 0)] {
+        let notes = Notes::default();
+        let (node, shelf, counted) = counted(&store, &notes).await;
+        let first = shelf.call(Do::Page(0, 1)).await.unwrap();
+        let first = first[0].as_ref().unwrap().strip_suffix(" x").unwrap();
+        let first: u64 = first.parse().unwrap();
+        counted.take();
+        let popped = join_all((0..calls).map(|_| shelf.call(Do::Pop(millis)))).await;
+        for (key, reply) in (first..).zip(popped) {
+            assert_eq!(reply.unwrap(), [Some(format!("{key} x"))]);
+        }
+        let runs = notes.runs.load(SeqCst);
+        let tally = counted.take();
+        match millis {
+            // Once to ask, once to be done, and once for each time a batch ended before them.
+            15 => assert!(runs <= 6 * calls, "{runs} runs"),
+            // One round brings a page.
+            _ => assert!(tally.ranges <= 50, "{tally:?}"),
+        }
+        stop(node).await;
+    }
+}

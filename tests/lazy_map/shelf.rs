@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub(crate) struct Shelving;
 
@@ -27,6 +28,8 @@ pub(crate) enum Do {
     Page(u64, usize),
     Remove(u64),
     Take(u64),
+    /// Takes the first one, and takes some milliseconds for it.
+    Pop(u64),
     Clear,
     /// Asks for one key after the other, each in a round of its own.
     Follow(u64, u64),
@@ -101,6 +104,15 @@ pub(crate) fn perform<S: Shelf>(shelf: &mut S, message: &Do) -> Result<Texts, Fa
             Vec::new()
         }
         Do::Take(key) => vec![shelf.take(*key)?],
+        Do::Pop(millis) => {
+            std::thread::sleep(Duration::from_millis(*millis));
+            let page = shelf.page(0, 1)?.into_iter();
+            page.map(|(key, text)| {
+                shelf.remove(key);
+                Some(format!("{key} {text}"))
+            })
+            .collect()
+        }
         Do::Clear => {
             shelf.clear();
             Vec::new()

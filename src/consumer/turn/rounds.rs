@@ -1,5 +1,9 @@
 //! Handlers at work: in one round, or in as many as it takes to read the entries of lazy collections
 //! that they ask for.
+//!
+//! Invariant: *the time in handlers is bounded, over all rounds.* A batch that has used up its time asks
+//! for no more, and ends before the message that would; a message alone may take as long as a handler
+//! may, all its rounds together.
 
 use super::work::Todo;
 use super::{Next, Scene};
@@ -54,7 +58,7 @@ impl Scene<'_> {
             };
             asking = match asking {
                 Asking::Reads => match self.fetch(tx, base, wanted, &mut budget).await? {
-                    Fetched::More => Asking::Reads,
+                    Fetched::More => self.after_a_round(in_handlers, jobs.len()),
                     Fetched::Spent if jobs.len() > 1 => Asking::Ends,
                     Fetched::Spent => Asking::Fails,
                     Fetched::Away => return Ok(Ran::Back(Next::Again)),
@@ -63,6 +67,18 @@ impl Scene<'_> {
                 // The very first one wants more than was read for all of them. Alone it may have as much.
                 _ => return Ok(Ran::Back(Next::Single)),
             };
+        }
+    }
+
+    /// Whether a batch that has been in handlers for so long may ask for more. What it asked for it has,
+    /// so it is not run in vain; the rest of it is for the next turn.
+    fn after_a_round(&self, in_handlers: Duration, jobs: usize) -> Asking {
+        if jobs > 1 && in_handlers >= self.kind.options.batch_time {
+            Asking::Ends
+        } else if in_handlers > HANDLER_TIME {
+            Asking::Fails
+        } else {
+            Asking::Reads
         }
     }
 

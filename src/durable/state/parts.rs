@@ -8,7 +8,7 @@ use crate::codec::Path;
 use crate::codec::collection::{BEHIND, Stretch, Want};
 use crate::codec::lazy::Found;
 use crate::durable::keys::InstanceKeys;
-use crate::store::{Isolation, KeyRange, StoreError, TransactionExt, Tx};
+use crate::store::{Isolation, KeyRange, KeyValue, StoreError, TransactionExt, Tx};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use std::future::Future;
@@ -105,7 +105,8 @@ pub(crate) struct Part {
     pub(crate) bytes: usize,
 }
 
-/// Reads what is wanted, up to its limit and until `most` bytes have come; at least one entry.
+/// Reads what is wanted, up to its limit and until `most` bytes have come; at least one entry. Of what
+/// the first page holds beyond the limit nothing is thrown away: the next entries are often wanted next.
 ///
 /// # Errors
 ///
@@ -136,14 +137,21 @@ pub(crate) fn load_part(
         let mut size = want.limit.saturating_add(1).clamp(FIRST_PAGE, safe);
         let mut loading = Loading::new(&prefix);
         let mut reading = Reading::new(base);
+        let mut is_first = true;
         'pages: while rest.begin < rest.end {
             let page = tx.get_range(rest.read().limit(size).snapshot()).await?;
             let full = page.len() == size;
+            // More of the last one may be on the next page.
+            let cut = match is_first && full {
+                true => reading.last_of(&page)?,
+                false => None,
+            };
             let before = reading.bytes;
             for row in page {
                 if !reading.goes_on(&row.key) {
                     let key = reading.entry_of(&row.key)?;
-                    if reading.entries >= want.limit
+                    let is_whole = is_first && cut.as_ref() != Some(&key);
+                    if (reading.entries >= want.limit && !is_whole)
                         || (reading.entries > 0 && reading.bytes > most)
                     {
                         to = Some(key);
@@ -158,6 +166,7 @@ pub(crate) fn load_part(
             if !full {
                 break;
             }
+            is_first = false;
             if (reading.bytes - before) * 2 <= most {
                 size = (size * 2).min(LAST_PAGE);
             }
@@ -209,6 +218,20 @@ impl Reading {
         let first = path.elements().next();
         let first = first.ok_or_else(|| corrupt(row, "the key is no entry's"))?;
         Ok(Path::root().child(first).as_tuple().to_vec())
+    }
+
+    /// The last entry that begins on a page.
+    fn last_of(&self, page: &[KeyValue]) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut ahead = Self::new(self.base.clone());
+        let mut last = None;
+        for row in page {
+            if !ahead.goes_on(&row.key) {
+                let key = ahead.entry_of(&row.key)?;
+                ahead.begin(&key);
+                last = Some(key);
+            }
+        }
+        Ok(last)
     }
 
     fn begin(&mut self, key: &[u8]) {
