@@ -257,3 +257,36 @@ async fn a_backlog_of_slow_messages_that_ask_one_after_the_other_is_not_run_over
         stop(node).await;
     }
 }
+
+/// A range needs no more rounds, and loads no more, if much of it is known in pieces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_of_which_pieces_are_known_is_read_in_one_round() {
+    let store = memory();
+    filled(&store, 9_000, 1).await;
+    let notes = Notes::default();
+    let (node, shelf, _) = counted(&store, &notes).await;
+    for piece in 0..150_u64 {
+        let page = shelf.call(Do::Page(piece * 60, 1)).await.unwrap();
+        assert_eq!(page, [Some(format!("{} x", piece * 60))]);
+    }
+    let runs = notes.runs.load(SeqCst);
+    let page = shelf.call(Do::Page(0, usize::MAX)).await.unwrap();
+    assert_eq!(page.len(), 9_000);
+    assert!(notes.runs.load(SeqCst) <= runs + 3);
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_behind_many_entries_that_were_removed_unread_is_read_in_one_round() {
+    let store = memory();
+    filled(&store, 9_000, 1).await;
+    let notes = Notes::default();
+    let (node, shelf, _) = counted(&store, &notes).await;
+    let removals = (0..6_000).map(Do::Remove);
+    let all = removals.chain([Do::Page(0, 10)]).collect();
+    let page = shelf.call(Do::All(all)).await.unwrap();
+    let expected: Vec<_> = (6_000..6_010).map(|key| Some(format!("{key} x"))).collect();
+    assert_eq!(page, expected);
+    assert!(notes.runs.load(SeqCst) <= 3);
+    stop(node).await;
+}

@@ -84,12 +84,11 @@ impl<K: AsElement, V> LazyMap<K, V> {
                 None => Some(None),
             };
             let Some(end) = known else {
-                let next = self.spans.next_after(&from);
-                let stretch = Stretch {
-                    to: nearer(to.as_deref(), next),
-                    from,
-                };
-                return Err(self.ask(stretch, limit - found.len()));
+                // The rest in one go, whatever is known of it here and there: as many entries, and as
+                // many rounds, as of a map of which nothing is known.
+                let removed = self.removed(&from, to.as_deref());
+                let enough = (limit - found.len()).saturating_add(removed);
+                return Err(self.ask(Stretch { from, to }, enough));
             };
             let end = nearer(to.as_deref(), end);
             self.collect(&from, end.as_deref(), limit, &mut found);
@@ -115,15 +114,7 @@ impl<K: AsElement, V> LazyMap<K, V> {
         limit: usize,
         found: &mut Vec<(&'m K, &'m V)>,
     ) {
-        let first = self
-            .tree
-            .rank(|entry| encoded(&entry.key).as_slice().cmp(from));
-        let entries = (first..).map_while(|position| self.tree.nth(position));
-        let is_inside = |entry: &&Entry<K, V>| match to {
-            Some(to) => encoded(&entry.key).as_slice() < to,
-            None => true,
-        };
-        for entry in entries.take_while(is_inside) {
+        for entry in self.inside(from, to) {
             if found.len() >= limit {
                 return;
             }
@@ -131,6 +122,28 @@ impl<K: AsElement, V> LazyMap<K, V> {
                 found.push((&entry.key, value));
             }
         }
+    }
+
+    /// How many entries of a stretch were removed unread: they may be stored, and would be found.
+    fn removed(&self, from: &[u8], to: Option<&[u8]>) -> usize {
+        let entries = self.inside(from, to);
+        entries.filter(|entry| entry.value.is_none()).count()
+    }
+
+    /// What is known of single keys in a stretch.
+    fn inside<'m>(
+        &'m self,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> impl Iterator<Item = &'m Entry<K, V>> {
+        let first = self
+            .tree
+            .rank(|entry| encoded(&entry.key).as_slice().cmp(from));
+        let entries = (first..).map_while(|position| self.tree.nth(position));
+        entries.take_while(move |entry| match to {
+            Some(to) => encoded(&entry.key).as_slice() < to,
+            None => true,
+        })
     }
 
     /// Whether there is known to be no entry under a key that is not in the tree.

@@ -27,13 +27,6 @@ impl Spans {
         }
     }
 
-    /// Where the next span behind a point begins.
-    pub(super) fn next_after(&self, point: &[u8]) -> Option<&[u8]> {
-        let behind = (Bound::Excluded(point), Bound::Unbounded);
-        let (from, _) = self.0.range::<[u8], _>(behind).next()?;
-        Some(from)
-    }
-
     /// Adds a stretch.
     pub(super) fn add(&mut self, from: &[u8], to: Option<&[u8]>) {
         if to.is_some_and(|to| to <= from) {
