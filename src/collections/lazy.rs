@@ -111,6 +111,9 @@
 //!   beside the map.
 //! - [`insert`](LazyMap::insert) and [`remove`](LazyMap::remove) read nothing. On an entry that is not
 //!   in memory they clear what is there, fields of newer versions included, and write it afresh.
+//! - A key that is longer than a key of the store, about
+//!   [10 000 bytes](crate::store::MAX_KEY_BYTES) with what precedes it, has no entry: it is asked for
+//!   and removed as any other. A message that inserts an entry there fails.
 //! - Elsewhere than as the state itself and in fields of structs, below flattened fields or in lists
 //!   say, and where [`serde(alias)`] finds it under an old name, the map is loaded as a whole. A map
 //!   that is not in memory as a whole cannot be moved to such a place, or exchanged with another: the

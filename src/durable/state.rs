@@ -24,7 +24,9 @@ use super::keys::InstanceKeys;
 use super::value::corrupt;
 use crate::codec::{Change, Leaves, Path};
 use crate::planted::{Bug, planted};
-use crate::store::{CommitStamp, Isolation, KeyRange, KeyValue, StoreError, TransactionExt, Tx};
+use crate::store::{
+    CommitStamp, Isolation, KeyRange, KeyValue, MAX_KEY_BYTES, StoreError, TransactionExt, Tx,
+};
 use bytes::Bytes;
 pub(crate) use parts::{load_lazily, load_part};
 use std::future::Future;
@@ -171,6 +173,10 @@ pub(crate) fn write(
     for change in changes {
         let path = change.path();
         let key = [&prefix[..], path.as_tuple()].concat();
+        if key.len() > MAX_KEY_BYTES && !matches!(change, Change::Set(..)) {
+            // Nothing is stored there. What was removed unread may have any key.
+            continue;
+        }
         // A diff is in the order of the paths, so only the tree cleared last can hold this one.
         let gone = cleared.is_some_and(|tree| tree.contains(path));
         let stored = base.get(path).filter(|_| !gone);

@@ -12,6 +12,7 @@
 
 mod counted;
 mod locks;
+mod names;
 mod nodes;
 mod reads;
 mod shelf;

@@ -8,7 +8,7 @@ use crate::codec::Path;
 use crate::codec::collection::{BEHIND, Stretch, Want};
 use crate::codec::lazy::Found;
 use crate::durable::keys::InstanceKeys;
-use crate::store::{Isolation, KeyRange, KeyValue, StoreError, TransactionExt, Tx};
+use crate::store::{Isolation, KeyRange, KeyValue, MAX_KEY_BYTES, StoreError, TransactionExt, Tx};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use std::future::Future;
@@ -125,10 +125,10 @@ pub(crate) fn load_part(
         let Stretch { from, mut to } = want.stretch;
         let begin = match from.is_empty() {
             true => all.begin,
-            false => [&*base, &*from].concat().into(),
+            false => bound(&base, &from),
         };
         let end = match &to {
-            Some(to) => [&*base, &**to].concat().into(),
+            Some(to) => bound(&base, to),
             None => all.end,
         };
         let mut rest = KeyRange::new(begin, end);
@@ -182,6 +182,14 @@ pub(crate) fn load_part(
             bytes: reading.bytes,
         })
     }
+}
+
+/// A point as a bound of what is stored. One too long for a key is cut: what is stored is shorter, and
+/// stands on the same side of it.
+fn bound(base: &[u8], point: &[u8]) -> Bytes {
+    let mut bound = [base, point].concat();
+    bound.truncate(MAX_KEY_BYTES + 1);
+    bound.into()
 }
 
 /// Where a walk over entries is.

@@ -1,0 +1,157 @@
+//! Maps with keys that somebody else chose, and with values of some size.
+
+use crate::memory;
+use crate::stop;
+use abide::collections::{LazyMap, NotLoaded};
+use abide::server::{
+    CallErrorKind, Context, Failure, Handle, Message, Outcome, Protocol, Query, ReadContext,
+    Routes, Server,
+};
+use abide::store::Store;
+use abide::{KindOptions, Node};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Naming;
+
+impl Protocol for Naming {
+    const KIND: &'static str = "names";
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Do {
+    Look(String),
+    /// The first number from a key on.
+    From(String),
+    Put(String, u64),
+    Remove(String),
+    Take(String),
+}
+
+impl Message<Naming> for Do {
+    const NAME: &'static str = "do";
+    type Reply = Option<u64>;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Ask(Do);
+
+impl Message<Naming> for Ask {
+    const NAME: &'static str = "ask";
+    type Reply = Option<u64>;
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Names {
+    numbers: LazyMap<String, u64>,
+}
+
+fn perform(names: &mut Names, message: Do) -> Result<Option<u64>, NotLoaded> {
+    let numbers = &mut names.numbers;
+    Ok(match message {
+        Do::Look(name) => numbers.get(&name)?.copied(),
+        Do::From(name) => {
+            let page = numbers.range::<String, _>(name.., 1)?;
+            page.first().map(|(_, number)| **number)
+        }
+        Do::Put(name, number) => {
+            numbers.insert(name, number);
+            None
+        }
+        Do::Remove(name) => {
+            numbers.remove(name.as_str());
+            None
+        }
+        Do::Take(name) => numbers.take(name.as_str())?,
+    })
+}
+
+struct Register;
+
+impl Server for Register {
+    type Protocol = Naming;
+    type State = Names;
+
+    fn init(&self, _: &ReadContext<'_>) -> Result<Names, Failure> {
+        Ok(Names::default())
+    }
+
+    fn routes(routes: Routes<Self>) -> Routes<Self> {
+        routes.handle::<Do>().query::<Ask>()
+    }
+}
+
+impl Handle<Do> for Register {
+    fn handle(
+        &self,
+        names: &mut Names,
+        message: Do,
+        _: &mut Context<'_, Self>,
+    ) -> Result<Outcome<Option<u64>>, Failure> {
+        Ok(Outcome::Reply(perform(names, message)?))
+    }
+}
+
+impl Query<Ask> for Register {
+    fn query(
+        &self,
+        names: &Names,
+        Ask(message): Ask,
+        _: &ReadContext<'_>,
+    ) -> Result<Option<u64>, Failure> {
+        Ok(perform(&mut names.clone(), message)?)
+    }
+}
+
+async fn serving(store: &Arc<dyn Store>) -> Node {
+    let options = KindOptions::default()
+        .attempts(1)
+        .backoff(Duration::from_millis(20), Duration::from_millis(40));
+    let node = Node::builder_on(Arc::clone(store)).serve_with(Register, options);
+    node.start().await.unwrap()
+}
+
+/// No store holds an entry under such a key, so there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_too_long_to_be_stored_is_one_without_an_entry() {
+    let store = memory();
+    for length in [9_000, 9_980, 10_000, 30_000] {
+        let long = || "k".repeat(length);
+        let node = serving(&store).await;
+        let names = node.server::<Naming>("one");
+        names.call(Do::Put("a".into(), 1)).await.unwrap();
+        names.call(Do::Put("z".into(), 2)).await.unwrap();
+        stop(node).await;
+        let node = serving(&store).await;
+        let names = node.server::<Naming>("one");
+        let messages = [
+            Do::Look(long()),
+            Do::Look("a".into()),
+            Do::From(long()),
+            Do::Remove(long()),
+            Do::Take(long() + "l"),
+            Do::Look("z".into()),
+        ];
+        let expected = [None, Some(1), Some(2), None, None, Some(2)];
+        let asked = names.query(Ask(Do::Look(long() + "?"))).await;
+        assert_eq!(asked.unwrap(), None, "{length}");
+        // All in one batch, and each was tried only once.
+        let replies = join_all(messages.map(|message| names.call(message))).await;
+        for (reply, expected) in replies.into_iter().zip(expected) {
+            assert_eq!(reply.unwrap(), expected, "{length}");
+        }
+        stop(node).await;
+    }
+    let node = serving(&store).await;
+    let names = node.server::<Naming>("one");
+    let (put, before, behind) = tokio::join!(
+        names.call(Do::Put("k".repeat(30_000), 3)),
+        names.call(Do::Look("a".into())),
+        names.call(Do::Look("z".into())),
+    );
+    assert_eq!(put.unwrap_err().kind(), CallErrorKind::DeadLetter);
+    assert_eq!((before.unwrap(), behind.unwrap()), (Some(1), Some(2)));
+    stop(node).await;
+}
