@@ -8,6 +8,7 @@ use crate::{memory, serving, stop};
 use abide::Node;
 use abide::store::{KeyRange, KeyValue, Store};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,4 +135,22 @@ async fn the_end_of_a_run_waits_for_an_entry_that_cannot_be_read() {
     for node in nodes {
         stop(node).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_cannot_be_read_holds_up_nothing_before_whoever_asks_for_it() {
+    let store = filled().await;
+    damaged(&store, 7).await;
+    let node = serving(&store, Keeper::<LazyShelf>::new()).await;
+    let shelf = node.server::<Shelving>("one");
+    let append = |key| shelf.call(Do::Append(vec![key], "!".into()));
+    // They stand in the mailbox in this order, and are taken as one batch.
+    let healthy = join_all((0..60).map(|call| append(call % 6)));
+    let bad = tokio::time::timeout(A_WHILE, append(7));
+    let (healthy, bad) = tokio::join!(tokio::time::timeout(A_WHILE, healthy), bad);
+    for reply in healthy.expect("none of them waits for the last one") {
+        assert!(reply.unwrap()[0].as_ref().unwrap().starts_with("xxx!"));
+    }
+    assert!(bad.is_err(), "it waits for somebody to mend the entry");
+    stop(node).await;
 }

@@ -62,9 +62,11 @@ impl Scene<'_> {
                     Fetched::Spent if jobs.len() > 1 => Asking::Ends,
                     Fetched::Spent => Asking::Fails,
                     Fetched::Away => return Ok(Ran::Back(Next::Again)),
+                    // Some message asks for what cannot be read. Those before it need not wait.
+                    Fetched::Unfit(_) if jobs.len() > 1 => Asking::Ends,
                     Fetched::Unfit(reason) => return Ok(Ran::Unfit(reason)),
                 },
-                // The very first one wants more than was read for all of them. Alone it may have as much.
+                // The very first one wants what was not read for all of them. Alone it may have as much.
                 _ => return Ok(Ran::Back(Next::Single)),
             };
         }
