@@ -87,6 +87,26 @@ impl Leaves {
         self.loaded
     }
 
+    /// The same without what lies below these places, as if nothing of it had been read. Where that is
+    /// not [possible](Self::defer) all was read, and stays.
+    pub(crate) fn without(&self, lazy: &[Path]) -> Self {
+        let is_below = |path: &Path| {
+            let mut lazy = lazy.iter();
+            lazy.any(|place| place != path && place.contains(path))
+        };
+        let rest = self.iter().filter(|(path, _)| !is_below(path));
+        let rest = rest.map(|(path, leaf)| (path.clone(), leaf.clone()));
+        let mut rest: Self = rest.collect();
+        for place in lazy {
+            if !rest.defer(place) {
+                for (path, leaf) in self.tree(place) {
+                    rest.insert(path.clone(), leaf.clone());
+                }
+            }
+        }
+        rest
+    }
+
     /// Counts what was written to lazy collections, and what of them was cleared: that too is known.
     pub(super) fn count_written(&mut self, changes: &[Change]) {
         let all = self.collections().iter();
@@ -109,8 +129,13 @@ impl Leaves {
 }
 
 fn weight(path: &Path, leaf: &[u8]) -> usize {
-    // The bytes are here as leaves and, decoded, in the collection.
-    ENTRY_OVERHEAD + path.as_tuple().len() + 2 * leaf.len()
+    // Both are here as leaves and, decoded, in the collection.
+    ENTRY_OVERHEAD + 2 * (path.as_tuple().len() + leaf.len())
+}
+
+/// What it costs to know that a stretch was read, whatever there was: its ends, or the key.
+fn weight_of(stretch: &Stretch) -> usize {
+    ENTRY_OVERHEAD + stretch.from.len() + stretch.to.as_ref().map_or(0, Vec::len)
 }
 
 /// The collections that must be kept in mind, whatever became of the leaves.
@@ -184,9 +209,11 @@ pub(crate) fn learn(
             ignored.seen.replace(&steps, Some(of_entry.seen));
         }
     }
+    // Of a range some may have been here before.
     let read = found.leaves.iter();
-    let read: usize = read.map(|(path, leaf)| weight(path, leaf)).sum();
-    leaves.loaded += read.max(ENTRY_OVERHEAD);
+    let new = read.filter(|(path, _)| leaves.get(path).is_none());
+    let new: usize = new.map(|(path, leaf)| weight(path, leaf)).sum();
+    leaves.loaded += new + weight_of(&found.stretch);
     leaves.extend_unchanged(found.leaves);
     leaves.collections_mut().insert(at, learned.collection);
     Ok(())

@@ -9,14 +9,14 @@
 //! - *It ends.* What one turn may load is bounded, and so is its time in handlers. A batch that asks for more ends before the message
 //!   that does; a message that does alone has failed.
 //! - *What is in memory is bounded.* What was loaded over time is dropped when it has become too much:
-//!   all at once, by reading the state anew, without its lazy collections. So there is one way into
-//!   memory, and none out of it that could leave something half known.
+//!   all at once, as soon as the turn has landed, by decoding the rest of the state anew. So there is one
+//!   way into memory, and none out of it that could leave something half known.
 
 use super::apply::Base;
 use super::kinds::Kind;
 use super::options::HANDLER_TIME;
 use super::plan::Parked;
-use super::turn::Scene;
+use super::turn::{Cache, Scene};
 use crate::codec::collection::{Want, asking};
 use crate::codec::lazy::Found;
 use crate::codec::{self, CodecError, Ignored, Leaves};
@@ -225,6 +225,25 @@ fn learn(
 /// Whether a state in memory is to be read anew, for the entries that were loaded over time.
 pub(super) fn is_too_large(leaves: &Leaves) -> bool {
     leaves.loaded() > LOADED_BYTES
+}
+
+/// Drops the entries that were loaded over time, if they are too many. The next message may be long in
+/// coming, so it does not wait for that.
+pub(super) fn forget(kind: &Kind, env: &dyn Env, cache: &mut Option<Cache>) {
+    let Some(known) = cache.as_mut().filter(|known| is_too_large(&known.leaves)) else {
+        return;
+    };
+    let mut leaves = known.leaves.without(kind.behaviour.lazy());
+    let mut decoded = None;
+    kind.run(env, &mut || {
+        decoded = Some(kind.behaviour.decode(&mut leaves));
+    });
+    // A type that can only be read as a whole keeps what it has.
+    if let Some(Ok((state, ignored))) = decoded {
+        known.state = Some(state);
+        known.ignored = ignored;
+        known.leaves = Arc::new(leaves);
+    }
 }
 
 /// Why a run under a lock cannot begin.

@@ -7,6 +7,7 @@ use super::Consumer;
 use super::ahead::{Ahead, Reads};
 use super::claims::Reservation;
 use super::kinds::Kind;
+use super::lazy;
 use super::plan::{Parked, Unfits};
 use super::slots::{Look, Memory, Rest, Taken, Verdict, Visible};
 use super::turn::{Blame, Blamed, Cache, Cached, Next, Scene, Turn, turn};
@@ -422,6 +423,7 @@ impl Worker {
             self.consumer.callers.answer(call, answer);
         }
         self.run_effects(memory, std::mem::take(&mut turn.effects));
+        lazy::forget(&self.kind, self.consumer.env.as_ref(), &mut memory.cache);
         self.tell_others(&turn, commit);
         // The run that ended may be of a lock that was broken, while another one goes on here.
         let ended = taken.closing.as_ref().map(|closing| closing.token);

@@ -10,8 +10,9 @@ use abide::server::{
 use abide::store::Store;
 use abide::{KindOptions, Node};
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 struct Naming;
@@ -28,6 +29,10 @@ enum Do {
     Put(String, u64),
     Remove(String),
     Take(String),
+    /// Puts texts of a size under the keys of a range.
+    Fill(u64, u64, usize),
+    /// How long the texts are together.
+    Length(u64),
 }
 
 impl Message<Naming> for Do {
@@ -46,6 +51,39 @@ impl Message<Naming> for Ask {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Names {
     numbers: LazyMap<String, u64>,
+    texts: LazyMap<u64, Text>,
+}
+
+/// How many texts are in memory.
+static TEXTS: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Text(String);
+
+impl Text {
+    fn new(text: String) -> Self {
+        TEXTS.fetch_add(1, SeqCst);
+        Self(text)
+    }
+}
+
+impl Clone for Text {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        TEXTS.fetch_sub(1, SeqCst);
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
 }
 
 fn perform(names: &mut Names, message: Do) -> Result<Option<u64>, NotLoaded> {
@@ -65,6 +103,19 @@ fn perform(names: &mut Names, message: Do) -> Result<Option<u64>, NotLoaded> {
             None
         }
         Do::Take(name) => numbers.take(name.as_str())?,
+        Do::Fill(from, to, size) => {
+            let texts = (from..to).map(|key| (key, Text::new("x".repeat(size))));
+            names.texts.extend(texts);
+            None
+        }
+        Do::Length(keys) => {
+            let keys: Vec<u64> = (0..keys).collect();
+            names.texts.load(&keys)?;
+            let lengths = keys.iter().map(|key| Ok(names.texts.get(key)?));
+            let lengths: Vec<_> = lengths.collect::<Result<_, NotLoaded>>()?;
+            let length: usize = lengths.into_iter().flatten().map(|text| text.0.len()).sum();
+            Some(u64::try_from(length).unwrap())
+        }
     })
 }
 
@@ -153,5 +204,33 @@ async fn a_key_that_is_too_long_to_be_stored_is_one_without_an_entry() {
     );
     assert_eq!(put.unwrap_err().kind(), CallErrorKind::DeadLetter);
     assert_eq!((before.unwrap(), behind.unwrap()), (Some(1), Some(2)));
+    stop(node).await;
+}
+
+/// The next message may never come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_has_nothing_to_do_does_not_keep_much_of_what_it_has_loaded() {
+    let store = memory();
+    let node = serving(&store).await;
+    let names = node.server::<Naming>("one");
+    for from in (0..100).step_by(10) {
+        names.call(Do::Fill(from, from + 10, 99_000)).await.unwrap();
+    }
+    // What was written is forgotten as well as what was read.
+    for ask in [None, Some(Do::Length(100))] {
+        match ask {
+            Some(ask) => assert_eq!(names.query(Ask(ask)).await.unwrap(), Some(9_900_000)),
+            None => drop(names.call(Do::Look("a".into())).await.unwrap()),
+        }
+        let mut tries = 0;
+        while TEXTS.load(SeqCst) > 40 {
+            tries += 1;
+            assert!(tries < 100, "{} texts are in memory", TEXTS.load(SeqCst));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    names.call(Do::Put("a".into(), 1)).await.unwrap();
+    let length = names.call(Do::Length(100)).await.unwrap();
+    assert_eq!(length, Some(9_900_000));
     stop(node).await;
 }

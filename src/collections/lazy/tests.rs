@@ -450,3 +450,23 @@ fn a_handler_inside_a_handler_asks_for_itself() {
         "asking has ended, for nobody"
     );
 }
+
+#[test]
+fn what_is_known_of_long_keys_is_counted_by_their_length() {
+    let stored = leaves_of(&Plain::default());
+    let (state, mut leaves, mut ignored) = deferred::<Lazy>(&stored);
+    let long = |letter: &str| letter.repeat(9_000);
+    let (_, wants) = asking(|| state.inner.lines.get(&long("a")).is_ok());
+    answer(&stored, wants, &mut leaves, &mut ignored);
+    assert!(leaves.loaded() >= 9_000, "{}", leaves.loaded());
+    let state: Lazy = codec::restore(&leaves).unwrap();
+    let (page, wants) = asking(|| state.inner.lines.range(long("b")..long("c"), 9).is_ok());
+    assert!(!page);
+    answer(&stored, wants, &mut leaves, &mut ignored);
+    assert!(leaves.loaded() >= 27_000, "{}", leaves.loaded());
+    let mut rest = leaves.without(&lazy_places::<Lazy>());
+    assert_eq!(rest.loaded(), 0);
+    let (state, _) = codec::load::<Lazy>(&mut rest).unwrap();
+    let (known, _) = asking(|| state.inner.lines.get(&long("a")).is_ok());
+    assert!(!known, "it is forgotten");
+}
