@@ -45,10 +45,10 @@ pub(crate) fn lazy_places<T: DeserializeOwned>() -> Vec<Path> {
             } => places.push(path.to_path()),
             Walk { branches, .. } => {
                 fields += branches;
-                if fields > MAX_FIELDS {
-                    break;
+                // Those that are known already are looked into all the same.
+                if fields <= MAX_FIELDS {
+                    routes.extend((0..branches).map(|field| [&*route, &[field]].concat()));
                 }
-                routes.extend((0..branches).map(|field| [&*route, &[field]].concat()));
             }
         }
     }

@@ -114,13 +114,25 @@
 //! - A key that is longer than a key of the store, about
 //!   [10 000 bytes](crate::store::MAX_KEY_BYTES) with what precedes it, has no entry: it is asked for
 //!   and removed as any other. A message that inserts an entry there fails.
+//! - Of a state the first 16 lazy maps are found, below up to 8 structs each and among its first thousand
+//!   fields, those nearest to the root first. The others are loaded as a whole.
+//! - What an entry is shows when it is read. If a version of the server changes the type of the values
+//!   so that it cannot read those that are stored, the instance is parked at the first message that asks
+//!   for one; messages before it are handled. A key of another type is another key: after a change
+//!   from numbers to strings the old entries are found under none of the new keys, and a range that
+//!   meets one parks the instance. Give a map of new keys a new field, and move the entries in pages.
+//! - [`Admin::state`](crate::admin::Admin::state), [`set`](crate::admin::Admin::set) and
+//!   [`edit`](crate::admin::Admin::edit), an [export](crate::admin::Admin::export), and so the commands
+//!   `abide show`, `set` and `export`, read the state as a whole, in one transaction: not if that
+//!   takes longer than [one may live](crate::store::MAX_TRANSACTION_AGE). For the beginning of it there
+//!   is [`state_head`](crate::admin::Admin::state_head); the rest is for queries of the server's own.
 //! - Elsewhere than as the state itself and in fields of structs, below flattened fields or in lists
 //!   say, and where [`serde(alias)`] finds it under an old name, the map is loaded as a whole. A map
 //!   that is not in memory as a whole cannot be moved to such a place, or exchanged with another: the
 //!   message fails.
 //! - To serde, a map is a map once all of its entries are in memory; before that, it refuses.
-//! - Entries stay in memory until those of an instance hold some megabytes. Then the node forgets them,
-//!   and reads anew what it is asked for.
+//! - Entries stay in memory until those of an instance hold some megabytes. Then the node forgets them
+//!   after the message, and reads anew what it is asked for.
 //!
 //! There is no lazy list: where an item stands is written with the item, so that whoever asks for one
 //! by its position has to have read them all.

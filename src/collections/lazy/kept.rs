@@ -68,11 +68,14 @@ impl<K: Key, V: Serialize + DeserializeOwned + Send + Sync + 'static> Collection
                 (None, Some(before)) if !before.knows(key) => Stored::Unread,
                 _ => Stored::Known,
             };
+            if new.is_some() {
+                // Of one that is there no more it was seen to be right when it was read or written.
+                codec::assert_element(key, &element)?;
+            }
             match new {
                 Some(Entry {
                     value: Some(value), ..
                 }) => {
-                    codec::assert_element(key, &element)?;
                     let buffers = &now.buffers;
                     visit(element, known, Some(&Value { value, buffers }))
                 }

@@ -3,7 +3,10 @@
 
 use super::{LazyMap, NotLoaded};
 use crate::codec::collection::{Want, asking};
-use crate::codec::{self, Change, CodecErrorKind, Ignored, Leaves, Path, decode, lazy_places};
+use crate::codec::{
+    self, Change, CodecErrorKind, Ignored, Leaves, Path, PathElement, decode, lazy_places,
+};
+use crate::collections::AsElement;
 use crate::durable::chunk::CHUNK_BYTES;
 use crate::durable::keys::{InstanceKeys, Keys};
 use crate::durable::state::{self, StateVersion};
@@ -469,4 +472,54 @@ fn what_is_known_of_long_keys_is_counted_by_their_length() {
     let (state, _) = codec::load::<Lazy>(&mut rest).unwrap();
     let (known, _) = asking(|| state.inner.lines.get(&long("a")).is_ok());
     assert!(!known, "it is forgotten");
+}
+
+/// A field that is cheap to look into is found, however many fields others have.
+#[test]
+fn places_that_are_known_already_are_found_however_large_the_rest_is() {
+    macro_rules! wide {
+        ($($type:ident: $inner:ty),*) => {$(
+            #[derive(Serialize, Deserialize)]
+            struct $type {
+                a: $inner, b: $inner, c: $inner, d: $inner, e: $inner, f: $inner, g: $inner,
+                h: $inner, i: $inner, j: $inner, k: $inner, l: $inner,
+            }
+        )*};
+    }
+    wide!(Widest: u8, Wider: Widest, Wide: Wider);
+    #[derive(Serialize, Deserialize)]
+    struct State {
+        wide: Wide,
+        within: Within,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Within {
+        deeper: Deeper,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Deeper {
+        map: LazyMap<u64, u64>,
+    }
+    let place = Path::root().child("within").child("deeper").child("map");
+    assert_eq!(lazy_places::<State>(), [place]);
+}
+
+#[test]
+fn a_key_that_is_stored_under_another_name_is_refused_when_it_is_removed_unread() {
+    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    struct Shouted(String);
+    impl AsElement for Shouted {
+        fn as_element(&self) -> PathElement<'_> {
+            PathElement::Str(self.0.to_uppercase().into())
+        }
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    struct State {
+        map: LazyMap<Shouted, u64>,
+    }
+    let stored = leaves_of(&State::default());
+    let (mut state, leaves, ignored) = deferred::<State>(&stored);
+    state.map.remove(&Shouted("a".to_owned()));
+    let refused = codec::update(&state, &leaves, &ignored).unwrap_err();
+    assert_eq!(refused.kind(), CodecErrorKind::Refused);
 }
