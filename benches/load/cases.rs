@@ -2,13 +2,13 @@
 
 use crate::Bench;
 use crate::drive::{Measured, drive, each};
-use crate::servers::{Add, Counter, Counting, Fill, Guarded, Keeping, Put, Table, Total};
+use crate::servers::{Add, Counter, Counting, Entries, Fill, Guarded, Keeping, Put, Table, Total};
 use crate::{echo, floor, many, processes};
 use abide::Node;
-use abide::collections::Map;
+use abide::collections::{LazyMap, Map};
 use abide::durable::Namespace;
 use abide::env::{BoxFuture, TokioEnv};
-use abide::server::{Ref, Server};
+use abide::server::Ref;
 use abide::store::{Database, RetryPolicy, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub const NAMES: &[&str] = &[
     "map_10",
     "map_1000",
     "map_100000",
+    "lazy_10",
+    "lazy_1000",
+    "lazy_100000",
     "many_100",
     "many_idle",
 ];
@@ -75,12 +78,15 @@ pub async fn run(bench: &Bench, case: &str) -> Result<Measured, &'static str> {
         "query_sequential" => queries(bench, &namespace, 1).await,
         "query_64_one" => queries(bench, &namespace, 64).await,
         "lock_sequential" => locks(bench, &namespace).await,
-        "state_10" => states(bench, &namespace, plain(), 10).await,
-        "state_1000" => states(bench, &namespace, plain(), 1_000).await,
-        "state_100000" => states(bench, &namespace, plain(), 100_000).await,
-        "map_10" => states(bench, &namespace, tracked(), 10).await,
-        "map_1000" => states(bench, &namespace, tracked(), 1_000).await,
-        "map_100000" => states(bench, &namespace, tracked(), 100_000).await,
+        "state_10" => states(bench, &namespace, plain, 10).await,
+        "state_1000" => states(bench, &namespace, plain, 1_000).await,
+        "state_100000" => states(bench, &namespace, plain, 100_000).await,
+        "map_10" => states(bench, &namespace, tracked, 10).await,
+        "map_1000" => states(bench, &namespace, tracked, 1_000).await,
+        "map_100000" => states(bench, &namespace, tracked, 100_000).await,
+        "lazy_10" => states(bench, &namespace, lazy, 10).await,
+        "lazy_1000" => states(bench, &namespace, lazy, 1_000).await,
+        "lazy_100000" => states(bench, &namespace, lazy, 100_000).await,
         "many_100" => many::run(bench, &namespace, 100).await,
         "many_idle" => many::run(bench, &namespace, bench.instances).await,
         _ => Err("there is no such case")?,
@@ -296,19 +302,33 @@ fn tracked() -> Table<Map<u64, u64>> {
     Table::new()
 }
 
+/// A table in a collection that loads nothing of itself. What is put is not read.
+fn lazy() -> Table<LazyMap<u64, u64>> {
+    Table::new()
+}
+
 /// Each call changes one of `entries`.
-async fn states<S>(bench: &Bench, namespace: &str, table: S, entries: u64) -> Measured
-where
-    S: Server<Protocol = Keeping>,
-{
-    let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
-    let builder = builder.runtime(tokio::runtime::Handle::current());
-    let node = builder.serve(table).start().await.unwrap();
+async fn states<E: Entries>(
+    bench: &Bench,
+    namespace: &str,
+    table: fn() -> Table<E>,
+    entries: u64,
+) -> Measured {
+    let serving = async || {
+        let builder = Node::builder_on(Arc::clone(&bench.store)).namespace(namespace);
+        let builder = builder.runtime(tokio::runtime::Handle::current());
+        builder.serve(table()).start().await.unwrap()
+    };
+    let node = serving().await;
     let server = node.server::<Keeping>("one").timeout(PATIENCE);
     for from in (0..entries).step_by(FILLED_AT_ONCE as usize) {
         let to = (from + FILLED_AT_ONCE).min(entries);
         server.call(Fill { from, to }).await.unwrap();
     }
+    // What was written is in memory, of a lazy map too; of one that was there before nothing is.
+    node.shutdown(PATIENCE).await;
+    let node = serving().await;
+    let server = node.server::<Keeping>("one").timeout(PATIENCE);
     let began = Instant::now();
     let measured = counted(bench, 1, move |_, round| {
         // Far from the last one, and of a new value each time.

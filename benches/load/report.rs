@@ -46,6 +46,7 @@ fn versus(case: &str) -> Option<&'static str> {
     match case {
         "state_1000" | "state_100000" => Some("state_10"),
         "map_1000" | "map_100000" => Some("map_10"),
+        "lazy_1000" | "lazy_100000" => Some("lazy_10"),
         "many_idle" => Some("many_100"),
         _ => None,
     }

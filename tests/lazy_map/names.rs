@@ -111,9 +111,9 @@ fn perform(names: &mut Names, message: Do) -> Result<Option<u64>, NotLoaded> {
         Do::Length(keys) => {
             let keys: Vec<u64> = (0..keys).collect();
             names.texts.load(&keys)?;
-            let lengths = keys.iter().map(|key| Ok(names.texts.get(key)?));
-            let lengths: Vec<_> = lengths.collect::<Result<_, NotLoaded>>()?;
-            let length: usize = lengths.into_iter().flatten().map(|text| text.0.len()).sum();
+            let texts = keys.iter().map(|key| names.texts.get(key));
+            let texts: Vec<Option<&Text>> = texts.collect::<Result<_, _>>()?;
+            let length: usize = texts.into_iter().flatten().map(|text| text.0.len()).sum();
             Some(u64::try_from(length).unwrap())
         }
     })

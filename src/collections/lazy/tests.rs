@@ -3,9 +3,7 @@
 
 use super::{LazyMap, NotLoaded};
 use crate::codec::collection::{Want, asking};
-use crate::codec::{
-    self, Change, CodecErrorKind, Ignored, Leaves, Path, PathElement, decode, lazy_places,
-};
+use crate::codec::{self, Change, CodecErrorKind, Ignored, Leaves, Path, decode, lazy_places};
 use crate::collections::AsElement;
 use crate::durable::chunk::CHUNK_BYTES;
 use crate::durable::keys::{InstanceKeys, Keys};
@@ -509,8 +507,8 @@ fn a_key_that_is_stored_under_another_name_is_refused_when_it_is_removed_unread(
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     struct Shouted(String);
     impl AsElement for Shouted {
-        fn as_element(&self) -> PathElement<'_> {
-            PathElement::Str(self.0.to_uppercase().into())
+        fn as_element(&self) -> codec::PathElement<'_> {
+            codec::PathElement::Str(self.0.to_uppercase().into())
         }
     }
     #[derive(Default, Serialize, Deserialize)]
