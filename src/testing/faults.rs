@@ -226,6 +226,7 @@ impl FaultyStore {
             is_locked: false,
             crash_at: None,
             unknown_at: None,
+            fail_at: None,
             has_crashed: false,
             waiting: Vec::new(),
             trace: None,
@@ -282,6 +283,12 @@ impl FaultyStore {
         self.shared.lock().unknown_at = Some((step, fate));
     }
 
+    /// Refuses step number `step` with an error of this kind, whether it reads or commits; nothing
+    /// happens in the store, and the connection goes on.
+    pub fn fail_at(&self, step: u64, kind: StoreErrorKind) {
+        self.shared.lock().fail_at = Some((step, kind));
+    }
+
     /// Whether the connection has crashed.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
@@ -331,6 +338,7 @@ struct State {
     is_locked: bool,
     crash_at: Option<(u64, CrashMode)>,
     unknown_at: Option<(u64, CommitFate)>,
+    fail_at: Option<(u64, StoreErrorKind)>,
     has_crashed: bool,
     /// Who waits for the end of the outage: woken by being dropped.
     waiting: Vec<oneshot::Sender<()>>,
@@ -345,6 +353,8 @@ struct Step {
     crash: Option<CrashMode>,
     /// Set for the step whose outcome is to be unknown.
     unknown: Option<CommitFate>,
+    /// Set for the step that is to be refused.
+    refused: Option<StoreErrorKind>,
 }
 
 impl Shared {
@@ -440,10 +450,15 @@ impl State {
             .unknown_at
             .filter(|(step, _)| self.steps == *step)
             .map(|(_, fate)| fate);
+        let refused = self
+            .fail_at
+            .filter(|(step, _)| crash.is_none() && self.steps == *step)
+            .map(|(_, kind)| kind);
         Ok(Step {
             delay: self.delay(),
             crash,
             unknown,
+            refused,
         })
     }
 

@@ -543,3 +543,21 @@ fn the_marker_recipe_counts_every_change_once_and_a_seed_replays_the_whole_run()
         assert_eq!(count_on_a_bad_day(seed), (count, log, fingerprint));
     }
 }
+
+#[test]
+fn one_step_is_refused_and_the_connection_goes_on() {
+    let world = world(Faults::none());
+    world.put(b"key", b"before").unwrap();
+    let refused_with = |step, refused| {
+        world.store.fail_at(world.store.steps() + step, refused);
+    };
+    refused_with(1, StoreErrorKind::TooOld);
+    assert_eq!(kind(world.get(b"key")), StoreErrorKind::TooOld);
+    assert_eq!(world.get(b"key").unwrap().as_deref(), Some(&b"before"[..]));
+    refused_with(1, StoreErrorKind::Conflict);
+    assert_eq!(kind(world.put(b"key", b"lost")), StoreErrorKind::Conflict);
+    world.sleep(secs(200));
+    assert_eq!(world.stored(b"key").as_deref(), Some(&b"before"[..]));
+    assert!(world.put(b"key", b"after").is_ok());
+    assert!(!world.store.has_crashed());
+}

@@ -108,6 +108,9 @@ impl FaultyTransaction {
             if step.crash.is_some() {
                 return Err(crashed());
             }
+            if let Some(kind) = step.refused {
+                return Err(injected(kind));
+            }
             let inner = self.lock().clone().ok_or_else(used_up)?;
             let mut state = self.shared.lock();
             let too_old = state.faults.too_old_read;
@@ -134,6 +137,9 @@ impl FaultyTransaction {
 
     /// Draws what becomes of a commit.
     fn plan(&self, step: &Step) -> Plan {
+        if let Some(kind) = step.refused {
+            return Plan::Refuse(kind);
+        }
         if !self.has_written.load(Ordering::Acquire) {
             return match step.crash {
                 Some(_) => Plan::Refuse(StoreErrorKind::Unavailable),
