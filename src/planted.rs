@@ -98,6 +98,7 @@ mod current {
 
     std::thread_local! {
         static CURRENT: Cell<Option<Bug>> = const { Cell::new(None) };
+        static DEAF: Cell<bool> = const { Cell::new(false) };
     }
 
     impl Bug {
@@ -146,15 +147,21 @@ mod current {
         CURRENT.replace(bug)
     }
 
+    /// Loses all notifications within the processes that run on this thread, whatever else is planted,
+    /// until told otherwise. Returns whether they were lost before.
+    pub fn lose_notifications(lost: bool) -> bool {
+        DEAF.replace(lost)
+    }
+
     pub(crate) fn planted(bug: Bug) -> bool {
-        CURRENT.get() == Some(bug)
+        CURRENT.get() == Some(bug) || bug == Bug::NotificationsLost && DEAF.get()
     }
 }
 
 #[cfg(feature = "testing")]
-pub use current::plant;
-#[cfg(feature = "testing")]
 pub(crate) use current::planted;
+#[cfg(feature = "testing")]
+pub use current::{lose_notifications, plant};
 
 /// Nothing is ever planted in what is shipped.
 #[cfg(not(feature = "testing"))]

@@ -10,4 +10,4 @@ pub mod fuzzing;
 pub mod harness;
 pub mod sim;
 
-pub use crate::planted::{Bug, plant};
+pub use crate::planted::{Bug, lose_notifications, plant};

@@ -5,7 +5,7 @@ use crate::rest::{Verdict, audit, contents, diagnose, unrest};
 use crate::settings::Settings;
 use crate::world::World;
 use abide::testing::sim::Sim;
-use abide::testing::{Bug, plant};
+use abide::testing::{Bug, lose_notifications, plant};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub(crate) fn run(seed: u64, with_log: bool) -> Report {
     if world.settings.is_steady() {
         world.notes.be_strict();
     }
+    lose_notifications(world.settings.is_deaf);
     world.notes.say(|| format!("{:?}", world.settings));
     let ran = catch_unwind(AssertUnwindSafe(|| sim.block_on(drive(&sim, &world))));
     match ran {
@@ -63,6 +64,7 @@ pub(crate) fn run(seed: u64, with_log: bool) -> Report {
                 .violation(format!("panicked: {}", text.unwrap_or("?")));
         }
     }
+    lose_notifications(false);
     Report {
         violations: world.notes.violations(),
         log: world.notes.log(),

@@ -53,10 +53,12 @@ pub(crate) enum Havoc {
     Purge,
     /// An operator breaks a lock, if there is one.
     Break,
+    /// What processes tell themselves in memory is lost from now on, or is not lost any more.
+    Deaf,
 }
 
 impl Havoc {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Crash,
         Self::Restart,
         Self::Pause,
@@ -66,6 +68,7 @@ impl Havoc {
         Self::Clock,
         Self::Purge,
         Self::Break,
+        Self::Deaf,
     ];
 }
 
@@ -106,6 +109,9 @@ pub(crate) struct Settings {
     /// Whether nothing goes wrong that could hold an operation up. Then each of them ends soon, so
     /// that a lost wake-up is found although a poll would make up for it.
     pub(crate) is_brisk: bool,
+    /// Whether what a process tells itself in memory is lost. That only saves time: the store says all
+    /// of it again.
+    pub(crate) is_deaf: bool,
     /// Whether locks are what the run is about: many of them, priority messages meanwhile, and
     /// holders that die with nobody beside them.
     pub(crate) is_locky: bool,
@@ -130,12 +136,16 @@ impl Settings {
         if seed < 5 {
             return Self::simple(seed, dice);
         }
-        match dice.between(0, 9) {
+        let settings = match dice.between(0, 9) {
             0..=4 => Self::wide(dice),
             5 | 6 => Self::duel(dice),
             7 => Self::sparse(dice),
             8 => Self::steady(dice),
             _ => Self::restarts(dice),
+        };
+        Self {
+            is_deaf: dice.one_in(6),
+            ..settings
         }
     }
 
@@ -171,6 +181,7 @@ impl Settings {
             havoc: Vec::new(),
             is_calm: false,
             is_brisk: false,
+            is_deaf: false,
             is_locky: false,
             active,
             gap: active / if dice.one_in(3) { 20 } else { 5 },
@@ -342,7 +353,13 @@ impl Settings {
 
     /// Whether processes are held up by outages only.
     pub(crate) fn is_steady(&self) -> bool {
-        let steady = [Havoc::Outage, Havoc::Clock, Havoc::Purge, Havoc::Break];
+        let steady = [
+            Havoc::Outage,
+            Havoc::Clock,
+            Havoc::Purge,
+            Havoc::Break,
+            Havoc::Deaf,
+        ];
         self.havoc.iter().all(|kind| steady.contains(kind))
     }
 
@@ -371,5 +388,22 @@ fn delays(often: f64, millis: u64) -> Faults {
         delay: often,
         delay_by: Duration::from_millis(millis),
         ..Faults::none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_of_every_test_run_have_all_that_can_go_wrong() {
+        let all: Vec<Settings> = (0..crate::SEEDS).map(Settings::of).collect();
+        for havoc in Havoc::ALL {
+            let with = all.iter().filter(|of| of.havoc.contains(&havoc)).count();
+            assert!(with >= 20, "{with} seeds with {havoc:?}");
+        }
+        let deaf = all.iter().filter(|of| of.is_deaf);
+        assert!(deaf.clone().count() >= 20);
+        assert!(deaf.filter(|of| of.is_brisk).count() >= 5);
     }
 }

@@ -9,6 +9,7 @@ use abide::durable::Namespace;
 use abide::env::Env;
 use abide::store::{Database, MemoryStore};
 use abide::testing::faults::{Faults, FaultyStore, Outage};
+use abide::testing::lose_notifications;
 use abide::testing::sim::{self, Sim};
 use abide::{InstanceId, Node};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -255,6 +256,11 @@ impl World {
             }
             Havoc::Purge => self.purge(),
             Havoc::Break => self.break_lock(),
+            Havoc::Deaf => {
+                let is_deaf = self.below(2) == 0;
+                lose_notifications(is_deaf);
+                self.notes.say(|| format!("    deaf: {is_deaf}"));
+            }
         }
     }
 
@@ -454,6 +460,7 @@ impl World {
     pub(crate) async fn heal(self: &Arc<Self>, sim: &Sim) {
         self.notes.say(|| "everything is healed".to_owned());
         self.is_active.store(false, Ordering::SeqCst);
+        lose_notifications(self.settings.is_deaf);
         for slot in self.slots.lock().unwrap().iter().flatten() {
             slot.store.set_faults(Faults::none());
             slot.store.set_outage(None);
