@@ -5,10 +5,9 @@ use crate::notes::{Answer, How, Notes, Operation, is_mortal};
 use crate::rest::ATTEMPTS;
 use crate::settings::{Profile, Settings};
 use crate::world::World;
-use abide::admin::{Admin, Purge, Selection};
+use abide::Node;
 use abide::env::Env;
 use abide::server::{CallError, CallErrorKind};
-use abide::{InstanceId, Node};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -284,34 +283,6 @@ impl Client {
         let result = server.query(Look).await.map(Answer::Length);
         self.notes().end(op, result);
     }
-
-    /// What an operator does to an instance that may be lost.
-    pub(crate) async fn purge(world: Arc<World>, node: Node, instance: String, loss: Loss) {
-        assert!(is_mortal(&instance));
-        let server = node.server::<Ledger>(instance.clone());
-        let ended = match loss {
-            Loss::Everything => format!("{:?}", server.kill().await),
-            Loss::State => format!("{:?}", server.reset().await),
-            Loss::Messages => {
-                let admin = Admin::of(world.namespace.clone());
-                let of = InstanceId::new("ledger", instance.clone()).unwrap();
-                let purged = admin.purge(&of, &Purge::new(Selection::All)).await;
-                admin.close().await.unwrap();
-                format!("{purged:?}")
-            }
-        };
-        world
-            .notes
-            .say(|| format!("the purge of {instance} ({loss:?}) ends: {ended}"));
-    }
-}
-
-/// What an operator takes away.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Loss {
-    Everything,
-    State,
-    Messages,
 }
 
 /// The reply to an append, or what its refusal says.

@@ -3,13 +3,15 @@
 //! Every operation that counts appends its number to the log, so that the log is the order in which
 //! operations were applied, and the reply of each is its place.
 
-use crate::notes::Notes;
+use crate::notes::{Notes, OP_STEP};
+use abide::collections::LazyMap;
 use abide::env::Env;
 use abide::server::{
     Context, DeadLetterNotice, Failure, Handle, Later, LockContext, Locked, Message, Outcome,
     Protocol, Query, ReadContext, Routes, Server,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,12 +81,22 @@ pub(crate) struct Look;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Whole;
 
+/// What stands on a shelf: all the log says of some operations, written down once more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shelf {
+    /// How many of them were applied.
+    count: u64,
+    /// The last of them.
+    last: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Contents {
     pub(crate) log: Vec<u64>,
     pub(crate) balance: i64,
     pub(crate) owed: Vec<u64>,
     pub(crate) closings: Vec<(u64, u64)>,
+    pub(crate) shelves: BTreeMap<u64, Shelf>,
 }
 
 impl Message<Ledger> for Append {
@@ -126,14 +138,28 @@ pub(crate) struct Book {
     owed: Vec<(u64, u64, Later<u64>)>,
     /// Which run of a message under the lock was the one that counted.
     closings: Vec<(u64, u64)>,
+    /// The log once more, by shelves. Each is read when it is asked for, in a round of its own: what it
+    /// says must be of the same state as the log, which is always there.
+    shelves: LazyMap<u64, Shelf>,
 }
 
-impl Book {
-    /// Appends an operation; its place, counted from one.
-    fn append(&mut self, op: u64) -> u64 {
-        self.log.push(op);
-        self.log.len() as u64
+/// How many shelves there are.
+const SHELVES: u64 = 6;
+
+/// Where an operation stands, and the message that its handler sends.
+fn shelf_of(op: u64) -> u64 {
+    (op / OP_STEP) % SHELVES
+}
+
+/// What a log says of its shelves.
+pub(crate) fn shelves_of(log: &[u64]) -> BTreeMap<u64, Shelf> {
+    let mut shelves = BTreeMap::<u64, Shelf>::new();
+    for op in log {
+        let shelf = shelves.entry(shelf_of(*op)).or_default();
+        shelf.count += 1;
+        shelf.last = *op;
     }
+    shelves
 }
 
 /// The server in one process.
@@ -153,6 +179,7 @@ impl Server for Books {
             balance: ENDOWMENT,
             owed: Vec::new(),
             closings: Vec::new(),
+            shelves: LazyMap::new(),
         })
     }
 
@@ -172,6 +199,34 @@ impl Server for Books {
 }
 
 impl Books {
+    /// Appends an operation; its place, counted from one.
+    fn append(&self, book: &mut Book, op: u64) -> Result<u64, Failure> {
+        self.look_at(book, shelf_of(op))?;
+        let shelf = book.shelves.entry(shelf_of(op), Shelf::default)?;
+        shelf.count += 1;
+        shelf.last = op;
+        book.log.push(op);
+        Ok(book.log.len() as u64)
+    }
+
+    /// A shelf holds what the log says, in whatever run of a handler, even if it counts for nothing.
+    fn look_at(&self, book: &Book, shelf: u64) -> Result<(), Failure> {
+        let seen = book.shelves.get(&shelf)?.copied();
+        let told = book.log.iter().filter(|op| shelf_of(**op) == shelf);
+        let told = told.fold(None, |shelf: Option<Shelf>, op| {
+            Some(Shelf {
+                count: shelf.map_or(0, |shelf| shelf.count) + 1,
+                last: *op,
+            })
+        });
+        if seen != told {
+            self.notes.violation(format!(
+                "shelf {shelf} holds {seen:?}, and the log says {told:?}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Has the operation written down once its commit is known.
     fn promise(&self, cx: &mut Context<'_, Self>, op: u64) {
         let notes = Arc::clone(&self.notes);
@@ -197,19 +252,21 @@ impl Handle<Append> for Books {
         if !matches!(act, Act::Fail(_) | Act::Panic(_)) {
             self.notes.attempt(op, cx.attempt());
         }
-        let place = book.append(op);
+        let place = self.append(book, op)?;
         self.promise(cx, op);
         match act {
             Act::Plain => Ok(Outcome::Reply(place)),
             Act::Stop => Ok(Outcome::Stop(place)),
             Act::Reject => {
                 book.balance -= 1;
+                book.shelves.remove(&shelf_of(op));
                 Err(Failure::reject(before.to_string()))
             }
             Act::Fail(until) if cx.attempt() <= until => Err(Failure::fail("planned")),
             // Unwinds without the message that a panic prints.
             Act::Panic(until) if cx.attempt() <= until => {
                 book.balance -= 1;
+                book.shelves.insert(shelf_of(op) + 1, Shelf::default());
                 std::panic::resume_unwind(Box::new("planned"))
             }
             Act::Fail(_) | Act::Panic(_) => Ok(Outcome::Reply(place)),
@@ -239,7 +296,7 @@ impl Handle<Settle> for Books {
         Settle { op }: Settle,
         cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<()>, Failure> {
-        book.append(op);
+        self.append(book, op)?;
         self.promise(cx, op);
         let owed = book.owed.iter().position(|(owed, ..)| *owed + 1 == op);
         if let Some(owed) = owed {
@@ -257,7 +314,7 @@ impl Handle<Deposit> for Books {
         Deposit { op, amount }: Deposit,
         cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<()>, Failure> {
-        book.append(op);
+        self.append(book, op)?;
         self.promise(cx, op);
         book.balance += amount;
         Ok(Outcome::done())
@@ -302,15 +359,29 @@ impl Locked<Work> for Books {
         cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<u64>, Failure> {
         book.closings.push((work.op, run));
-        let place = book.append(work.op);
+        let place = self.append(book, work.op)?;
         self.promise(cx, work.op);
         Ok(Outcome::Reply(place))
     }
 }
 
 impl Query<Look> for Books {
+    /// Asks for the shelf of the last operation, or for several in a row.
     fn query(&self, book: &Book, _: Look, _: &ReadContext<'_>) -> Result<u64, Failure> {
-        Ok(book.log.len() as u64)
+        let length = book.log.len() as u64;
+        let shelf = book.log.last().map_or(0, |last| shelf_of(*last));
+        if length.is_multiple_of(3) {
+            let seen = book.shelves.range::<u64, _>(shelf.., 2)?;
+            let told = shelves_of(&book.log);
+            let told = told.range(shelf..).take(2);
+            if !told.eq(seen.iter().copied()) {
+                self.notes
+                    .violation(format!("from {shelf} on stand {seen:?}"));
+            }
+        } else {
+            self.look_at(book, shelf)?;
+        }
+        Ok(length)
     }
 }
 
@@ -321,6 +392,12 @@ impl Query<Whole> for Books {
             balance: book.balance,
             owed: book.owed.iter().map(|(op, ..)| *op).collect(),
             closings: book.closings.clone(),
+            shelves: book
+                .shelves
+                .range::<u64, _>(.., SHELVES as usize + 1)?
+                .into_iter()
+                .map(|(shelf, holds)| (*shelf, *holds))
+                .collect(),
         })
     }
 }

@@ -18,6 +18,7 @@
 mod clients;
 mod ledger;
 mod notes;
+mod operators;
 mod order;
 mod planted;
 mod rest;

@@ -64,6 +64,15 @@ pub(crate) struct Effect {
     pub(crate) at: Duration,
 }
 
+/// How many messages operators took out of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Removed {
+    /// They were deleted.
+    pub(crate) deleted: u64,
+    /// They were made dead letters.
+    pub(crate) buried: u64,
+}
+
 /// A run under a lock.
 #[derive(Debug, Clone)]
 struct Run {
@@ -93,6 +102,7 @@ struct Inner {
     broken: BTreeMap<String, Duration>,
     /// The operations that were tried more than once, and how often.
     repeated: BTreeMap<u64, u32>,
+    removed: BTreeMap<String, Removed>,
     is_steady: bool,
     violations: Vec<String>,
     log: Option<Vec<String>>,
@@ -227,6 +237,19 @@ impl Notes {
         for run in inner.runs.iter_mut().filter(|run| run.instance == instance) {
             run.is_over = true;
         }
+    }
+
+    /// An operator took messages out of an instance.
+    pub(crate) fn remove(&self, instance: &str, removed: Removed) {
+        let mut inner = self.lock();
+        let known = inner.removed.entry(instance.to_owned()).or_default();
+        known.deleted += removed.deleted;
+        known.buried += removed.buried;
+    }
+
+    pub(crate) fn removed(&self, instance: &str) -> Removed {
+        let inner = self.lock();
+        inner.removed.get(instance).copied().unwrap_or_default()
     }
 
     pub(crate) fn operations(&self) -> Vec<Operation> {

@@ -1,8 +1,8 @@
 //! What the store holds once everything is at rest, and what the history must agree with.
 
-use crate::ledger::{Contents, ENDOWMENT};
+use crate::ledger::{Contents, ENDOWMENT, shelves_of};
 use crate::notes::{Answer, How, Operation, is_mortal, name};
-use crate::order::{Span, contradiction};
+use crate::order::check_order;
 use crate::world::World;
 use abide::admin::{Admin, Finding, FindingCode};
 use abide::durable::keys::{Key, Part, SessionPart};
@@ -101,8 +101,8 @@ pub(crate) async fn audit(world: &World) -> Vec<Finding> {
     findings
 }
 
-/// The operations whose messages are dead letters.
-fn dead_letters(world: &World, all: &[KeyValue]) -> Vec<Vec<u8>> {
+/// The dead letters: of which instance, and what stands in them.
+fn dead_letters(world: &World, all: &[KeyValue]) -> Vec<(String, Vec<u8>)> {
     let mut letters: BTreeMap<_, Vec<u8>> = BTreeMap::new();
     for pair in all {
         if let Ok(Key::Instance {
@@ -115,15 +115,25 @@ fn dead_letters(world: &World, all: &[KeyValue]) -> Vec<Vec<u8>> {
             letter.extend_from_slice(&pair.value);
         }
     }
-    letters.into_values().collect()
+    let letters = letters.into_iter();
+    letters
+        .map(|((instance, _), letter)| (instance.id().to_owned(), letter))
+        .collect()
 }
 
-/// How often an operation's number stands in dead letters, as MessagePack spells it.
-fn count_dead(letters: &[Vec<u8>], op: u64) -> usize {
-    let mut spelled = vec![0xCF];
-    spelled.extend_from_slice(&op.to_be_bytes());
-    let holds = |letter: &&Vec<u8>| letter.windows(spelled.len()).any(|part| part == spelled);
-    letters.iter().filter(holds).count()
+/// How often each operation's number stands in dead letters, as MessagePack spells it.
+fn count_dead(letters: &[(String, Vec<u8>)]) -> BTreeMap<u64, usize> {
+    let mut dead = BTreeMap::new();
+    for (_, letter) in letters {
+        let numbers = letter.windows(9).filter_map(|part| match part {
+            [0xCF, number @ ..] => Some(u64::from_be_bytes(number.try_into().unwrap())),
+            _ => None,
+        });
+        for op in numbers.collect::<BTreeSet<u64>>() {
+            *dead.entry(op).or_default() += 1;
+        }
+    }
+    dead
 }
 
 /// Holds the history of a run against what came of it.
@@ -131,7 +141,9 @@ pub(crate) struct Verdict<'a> {
     world: &'a World,
     books: &'a BTreeMap<String, Contents>,
     operations: Vec<Operation>,
-    letters: Vec<Vec<u8>>,
+    letters: Vec<(String, Vec<u8>)>,
+    /// In how many dead letters an operation stands.
+    dead: BTreeMap<u64, usize>,
     /// Where each entry of a log stands: the instance, and the place counted from one.
     places: BTreeMap<u64, Vec<(&'a str, u64)>>,
 }
@@ -149,11 +161,13 @@ impl<'a> Verdict<'a> {
                 places.entry(*op).or_default().push(place);
             }
         }
+        let letters = dead_letters(world, all);
         Self {
             world,
             books,
             operations: world.notes.operations(),
-            letters: dead_letters(world, all),
+            dead: count_dead(&letters),
+            letters,
             places,
         }
     }
@@ -171,6 +185,12 @@ impl<'a> Verdict<'a> {
         self.check_money();
         for (instance, book) in self.books {
             self.check_order(instance, book);
+            self.check_removed(instance);
+            if book.shelves != shelves_of(&book.log) {
+                self.wrong(format!(
+                    "{instance}: the log is not what stands on its shelves: {book:?}"
+                ));
+            }
         }
     }
 
@@ -182,11 +202,15 @@ impl<'a> Verdict<'a> {
         self.places.get(&op).map_or(&[], Vec::as_slice)
     }
 
+    fn dead(&self, op: u64) -> usize {
+        self.dead.get(&op).copied().unwrap_or_default()
+    }
+
     /// What became of an operation is what its client was told.
     fn check_operation(&self, operation: &Operation) {
         let Operation { op, instance, .. } = operation;
         let places = self.places(*op);
-        let dead = count_dead(&self.letters, *op);
+        let dead = self.dead(*op);
         let what = || {
             format!(
                 "{} {:?} to {instance} ended with {:?}: it stands at {places:?} and in {dead} dead letters",
@@ -198,12 +222,15 @@ impl<'a> Verdict<'a> {
         if places.len() + dead > 1 || places.iter().any(|(at, _)| at != instance) {
             self.wrong(what());
         }
-        if dead > 0 && !operation.is_flawed && self.excuses(operation) < ATTEMPTS {
+        let removed = self.world.notes.removed(instance);
+        if dead > 0 && removed.buried == 0 && !self.may_die(operation) {
             self.wrong(format!("{}, for no reason", what()));
         }
         let is_right = match &operation.end {
             None => true,
-            Some((_, Ok(Answer::Acknowledged))) => operation.may_reject || places.len() + dead == 1,
+            Some((_, Ok(Answer::Acknowledged))) => {
+                operation.may_reject || removed.deleted > 0 || places.len() + dead == 1
+            }
             Some((_, Ok(Answer::Place(place)))) => {
                 dead == 0 && places.iter().any(|(_, at)| at == place)
             }
@@ -217,6 +244,7 @@ impl<'a> Verdict<'a> {
                 CallErrorKind::DeadLetter => {
                     places.is_empty() && (dead == 1 || operation.how == How::Query)
                 }
+                CallErrorKind::Killed => removed.deleted > 0 && places.len() + dead == 0,
                 _ => false,
             },
         };
@@ -225,14 +253,77 @@ impl<'a> Verdict<'a> {
         }
         if let Some((to, _)) = &operation.sends {
             let sent = self.places(op + 1);
-            let dead = count_dead(&self.letters, op + 1);
-            let is_right = sent.len() + dead == places.len() && sent.iter().all(|(at, _)| at == to);
-            if !is_right {
+            let dead = self.dead(op + 1);
+            let is_right = sent.len() + dead == places.len() || self.is_removed(operation);
+            if !is_right || sent.iter().any(|(at, _)| at != to) {
                 self.wrong(format!(
                     "{}, but its message to {to} at {sent:?} and in {dead} dead letters",
                     what()
                 ));
             }
+        }
+    }
+
+    /// Whether the message that an operation's handler sent was taken out by an operator.
+    fn is_removed(&self, operation: &Operation) -> bool {
+        let Some((to, _)) = &operation.sends else {
+            return false;
+        };
+        let sent = operation.op + 1;
+        self.places(operation.op).len() == 1
+            && self.places(sent).len() + self.dead(sent) == 0
+            && self.world.notes.removed(to).deleted > 0
+    }
+
+    /// Whether a message may have become a dead letter by itself.
+    fn may_die(&self, operation: &Operation) -> bool {
+        operation.is_flawed || self.excuses(operation) >= ATTEMPTS
+    }
+
+    /// What operators deleted is what is missing, and nothing else is: none of it was applied.
+    ///
+    /// Who was told that his message was deleted, the casts that were acknowledged and are nowhere, and
+    /// the messages of handlers that are nowhere: all of these were deleted. Those of which nobody knows
+    /// what became of them may have been.
+    fn check_removed(&self, instance: &str) {
+        let removed = self.world.notes.removed(instance);
+        let (mut missing, mut perhaps, mut buried) = (0, 0, 0);
+        for operation in &self.operations {
+            let sends_here = operation
+                .sends
+                .as_ref()
+                .is_some_and(|(to, _)| to == instance);
+            missing += u64::from(sends_here && self.is_removed(operation));
+            if operation.instance != instance {
+                continue;
+            }
+            let dead = self.dead(operation.op);
+            buried += u64::from(dead > 0 && !self.may_die(operation));
+            if self.places(operation.op).len() + dead > 0 {
+                continue;
+            }
+            match &operation.end {
+                Some((_, Err(CallErrorKind::Killed))) => missing += 1,
+                Some((_, Ok(Answer::Acknowledged))) if !operation.may_reject => missing += 1,
+                None | Some((_, Ok(Answer::Acknowledged))) => perhaps += 1,
+                Some((_, Err(CallErrorKind::TimedOut | CallErrorKind::OutcomeUnknown))) => {
+                    perhaps += 1;
+                }
+                _ => {}
+            }
+        }
+        let letters = self.letters.iter().filter(|(of, _)| of == instance);
+        let letters = letters.count() as u64;
+        if removed.deleted < missing || missing + perhaps < removed.deleted {
+            self.wrong(format!(
+                "of {instance} {removed:?}, and {missing} are missing, and perhaps {perhaps} more"
+            ));
+        }
+        if removed.buried < buried || letters < removed.buried {
+            self.wrong(format!(
+                "of {instance} {removed:?}, and there are {letters} dead letters, {buried} of them \
+                 for no other reason"
+            ));
         }
     }
 
@@ -268,8 +359,13 @@ impl<'a> Verdict<'a> {
                 .and_then(|effects| effects.first());
             let last = effect.map_or(ended, |effect| effect.at.max(ended));
             let took = last.saturating_sub(operation.begin_at);
-            // The token of a later answer goes with the state that is killed.
-            let may_be_lost = is_mortal(&operation.instance) && operation.sends.is_some();
+            // The token of a later answer goes with the state that is killed, or waits for a message
+            // that is taken away.
+            let is_lossy = is_mortal(&operation.instance) || {
+                let removed = self.world.notes.removed(&operation.instance);
+                removed.deleted + removed.buried > 0
+            };
+            let may_be_lost = is_lossy && operation.sends.is_some();
             if took > SOON && !may_be_lost {
                 self.wrong(format!("{operation:?} took {took:?}"));
             }
@@ -310,8 +406,15 @@ impl<'a> Verdict<'a> {
                     ));
                 }
             }
-            if !book.owed.is_empty() {
-                self.wrong(format!("{instance} still owes answers to {:?}", book.owed));
+            let removed = self.world.notes.removed(instance);
+            let owed = book.owed.iter();
+            // Their messages were taken away.
+            let owed: Vec<_> = owed
+                .filter(|op| removed.deleted == 0 || !self.places(*op + 1).is_empty())
+                .filter(|op| self.dead(*op + 1) == 0)
+                .collect();
+            if !owed.is_empty() {
+                self.wrong(format!("{instance} still owes answers to {owed:?}"));
             }
         }
     }
@@ -322,78 +425,30 @@ impl<'a> Verdict<'a> {
             .iter()
             .filter_map(|operation| {
                 let (_, amount) = operation.sends.as_ref()?;
-                (count_dead(&self.letters, operation.op + 1) > 0).then_some(*amount)
+                let is_dead = self.dead(operation.op + 1) > 0;
+                (is_dead || self.is_removed(operation)).then_some(*amount)
             })
             .sum();
         let balances: i64 = self.books.values().map(|book| book.balance).sum();
         let all = ENDOWMENT * self.books.len() as i64;
         if balances + lost != all {
             self.wrong(format!(
-                "there was {all}, there is {balances}, dead letters hold {lost}"
+                "there was {all}, there is {balances}, with what is dead or deleted went {lost}"
             ));
         }
     }
 
     /// The log's order agrees with real time.
     fn check_order(&self, instance: &str, book: &Contents) {
-        // By place in the log; what only looked comes behind the entry that it saw last.
-        let mut events: Vec<((u64, u8, u64), &Operation)> = Vec::new();
-        for operation in &self.operations {
-            if operation.instance != instance {
-                continue;
-            }
-            if let Some((_, place)) = self.places(operation.op).first() {
-                events.push(((*place, 0, 0), operation));
-            } else if let Some((_, Ok(Answer::Length(length)))) = operation.end {
-                events.push(((length, 1, operation.begin), operation));
-                if length > book.log.len() as u64 {
-                    self.wrong(format!("{} saw a log of {length}", name(operation.op)));
-                }
-            }
-        }
-        events.sort_by_key(|(place, _)| *place);
-        let ended = |operation: &Operation| match operation.end {
-            Some((end, Ok(_))) => Some(end),
-            _ => None,
-        };
-        // A query is answered beside a mailbox that is blocked, by a lock, a back-off or the claim of
-        // another process, and so passes the casts in it. Where none of these can be, it may not.
+        let operations = self.operations.iter();
+        let here = operations.filter(|operation| operation.instance == instance);
+        let placed = here.map(|operation| {
+            let place = self.places(operation.op).first();
+            (operation, place.map(|(_, place)| *place))
+        });
         let is_open = self.world.settings.is_flawless();
-        let in_line = |operation: &Operation| is_open || operation.how != How::Query;
-        type Choice<'c> = (&'c str, &'c dyn Fn(&Operation) -> bool, bool);
-        let choices: [Choice<'_>; 3] = [
-            (
-                "ordinary operations",
-                &|operation| !operation.is_priority && in_line(operation),
-                true,
-            ),
-            (
-                "priority operations",
-                &|operation| operation.is_priority && in_line(operation),
-                true,
-            ),
-            // An acknowledged cast may be passed by the other lane; what was answered may not.
-            ("calls", &|_| true, false),
-        ];
-        for (what, is_chosen, casts) in choices {
-            let chosen: Vec<&Operation> = events
-                .iter()
-                .map(|(_, operation)| *operation)
-                .filter(|operation| is_chosen(operation))
-                .collect();
-            let spans: Vec<Span> = chosen
-                .iter()
-                .map(|operation| Span {
-                    begin: operation.begin,
-                    end: ended(operation).filter(|_| casts || operation.how != How::Cast),
-                })
-                .collect();
-            if let Some((before, behind)) = contradiction(&spans) {
-                self.wrong(format!(
-                    "the order of {what} in {instance}: {:?} took effect before {:?}",
-                    chosen[before], chosen[behind]
-                ));
-            }
+        for wrong in check_order(placed, book.log.len() as u64, is_open) {
+            self.wrong(format!("in {instance} {wrong}"));
         }
     }
 }

@@ -1,17 +1,16 @@
 //! The processes of a run over one store, and what happens to them.
 
-use crate::clients::{Client, Loss};
+use crate::clients::Client;
 use crate::ledger::Books;
 use crate::notes::Notes;
 use crate::settings::{Havoc, LEASE, Settings};
-use abide::admin::{Admin, Then};
+use abide::Node;
 use abide::durable::Namespace;
 use abide::env::Env;
 use abide::store::{Database, MemoryStore};
 use abide::testing::faults::{Faults, FaultyStore, Outage};
 use abide::testing::lose_notifications;
 use abide::testing::sim::{self, Sim};
-use abide::{InstanceId, Node};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -125,7 +124,7 @@ impl World {
 
     /// What is under way in some process is held up for so long from now on. However short that is:
     /// one may come right behind the other.
-    fn harm(&self, duration: Duration, only_locks: bool) {
+    pub(crate) fn harm(&self, duration: Duration, only_locks: bool) {
         let times = duration.as_secs() / WATCHED.as_secs();
         self.harms.lock().unwrap().push(Harm {
             until: self.env.now() + duration,
@@ -264,7 +263,7 @@ impl World {
         }
     }
 
-    fn below(&self, end: u64) -> u64 {
+    pub(crate) fn below(&self, end: u64) -> u64 {
         self.env.random() % end
     }
 
@@ -416,44 +415,6 @@ impl World {
             }
         }
         self.notes.say(|| "an outage is over".to_owned());
-    }
-
-    fn purge(self: &Arc<Self>) {
-        let (mortals, nodes) = (self.settings.mortal_names(), self.nodes());
-        if mortals.is_empty() || nodes.is_empty() {
-            return;
-        }
-        let instance = mortals[self.below(mortals.len() as u64) as usize].clone();
-        let node = nodes[self.below(nodes.len() as u64) as usize].clone();
-        let how = match self.below(4) {
-            0 => Loss::Messages,
-            1 => Loss::State,
-            _ => Loss::Everything,
-        };
-        let work = Client::purge(Arc::clone(self), node, instance, how);
-        self.env.spawn(Box::pin(work));
-    }
-
-    /// What an operator does to a run that hangs, or seems to.
-    fn break_lock(self: &Arc<Self>) {
-        let names = self.settings.names();
-        let name = names[self.below(names.len() as u64) as usize].clone();
-        let instance = InstanceId::new("ledger", name.clone()).unwrap();
-        let world = Arc::clone(self);
-        self.env.spawn(Box::pin(async move {
-            let admin = Admin::of(world.namespace.clone());
-            // It is broken at some moment from now on: the next run may begin before this task hears.
-            world.notes.fence(&name);
-            let broken = admin.break_lock(&instance, Then::Retry, false).await;
-            if broken.is_ok() {
-                world.notes.fence(&name);
-                world.harm(Duration::ZERO, true);
-            }
-            world
-                .notes
-                .say(|| format!("the lock of {instance} is broken: {broken:?}"));
-            admin.close().await.unwrap();
-        }));
     }
 
     /// Ends all that goes wrong, and the clients' work.
