@@ -2,11 +2,13 @@
 
 use crate::crew::{Crew, Place};
 use crate::journal::Outcome;
+use crate::locks::Locks;
 use crate::tally::{Op, Tally, Tallying, Whole, instances};
 use crate::worker;
 use abide::Node;
 use abide::admin::{Admin, DeadFilter, InstanceFilter, InstanceSummary, SessionView};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the mailboxes may take to drain, what the dead have claimed included, and dead sessions to
@@ -23,7 +25,9 @@ pub(crate) fn at_rest(place: &Place, crew: &Crew, sweeps: bool) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let node = worker::start(&place.url, true).await;
+        let locks = place.locks.as_ref();
+        let locks = locks.map(|path| Arc::new(Locks::open(path, u64::MAX)));
+        let node = worker::start(&place.url, true, locks).await;
         let admin = Admin::of(node.namespace().clone());
         if !sweeps {
             sweep(&node, &admin).await;

@@ -1,6 +1,7 @@
 //! The processes of a test, and what is done to them.
 
 use crate::journal;
+use crate::locks::Locks;
 use crate::tally::Op;
 use crate::worker;
 use rand::rngs::StdRng;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Place {
     directory: PathBuf,
     pub(crate) url: String,
+    /// Where runs under locks are written down.
+    pub(crate) locks: Option<PathBuf>,
     has_client_faults: bool,
 }
 
@@ -29,8 +32,15 @@ impl Place {
         Self {
             directory: directory.to_owned(),
             url,
+            locks: None,
             has_client_faults: false,
         }
+    }
+
+    /// The processes mostly work under locks, and write down when.
+    pub(crate) fn with_locks(mut self) -> Self {
+        self.locks = Some(self.directory.join("locks"));
+        self
     }
 
     /// The processes' clients of FoundationDB inject faults.
@@ -63,6 +73,7 @@ pub(crate) struct Crew {
     test: String,
     url: String,
     directory: PathBuf,
+    locks: Option<PathBuf>,
     has_client_faults: bool,
     members: Vec<Member>,
     started: u64,
@@ -82,6 +93,7 @@ impl Crew {
             test: test.to_owned(),
             url: place.url.clone(),
             directory: place.directory.clone(),
+            locks: place.locks.clone(),
             has_client_faults: place.has_client_faults,
             members: Vec::new(),
             started: 0,
@@ -111,6 +123,9 @@ impl Crew {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(complaints);
+        if let Some(locks) = &self.locks {
+            command.env(worker::LOCKS, locks);
+        }
         if self.has_client_faults {
             let option = |name| format!("FDB_NETWORK_OPTION_CLIENT_BUGGIFY_{name}");
             command
@@ -158,6 +173,9 @@ impl Crew {
         }
         member.child.kill().unwrap();
         member.child.wait().unwrap();
+        if let Some(locks) = &self.locks {
+            Locks::bury(locks, member.number);
+        }
         let part = member.part;
         self.members[index] = self.launch(part);
         self.kills += 1;

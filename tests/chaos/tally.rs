@@ -1,11 +1,13 @@
 //! The server: a tally of the operations that were applied, each by its sender's lane and number.
 
+use crate::locks::Locks;
 use abide::server::{
     Context, Failure, Handle, LockContext, Locked, Message, Outcome, Protocol, Query, ReadContext,
     Routes, Server,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many instances there are beside [`DESK`].
@@ -13,6 +15,12 @@ const INSTANCES: u64 = 12;
 
 /// The instance that works under its lock.
 const DESK: &str = "desk";
+
+/// Lanes from this one on mostly work under locks.
+pub(crate) const BUSY: u64 = 1_000_000;
+
+/// How many desks those have.
+const DESKS: u64 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Tallying;
@@ -39,7 +47,9 @@ pub(crate) enum Act {
     Pair,
     /// A call of the home, whose handler casts to the partner.
     Forward,
-    /// A call of the desk, that works under its lock.
+    /// A call of the home, whose handler fails or panics at first.
+    Stumble,
+    /// A call of a desk, that works under its lock.
     Work,
 }
 
@@ -48,6 +58,8 @@ impl Op {
         let mixed = (self.lane << 20 ^ self.number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match (mixed >> 32) % 200 {
             0 => Act::Work,
+            3 => Act::Stumble,
+            1..=150 if self.lane >= BUSY => Act::Work,
             1..=24 => Act::Pair,
             25..=48 => Act::Forward,
             49..=110 => Act::Call,
@@ -58,8 +70,9 @@ impl Op {
     /// The instances that are to know of it.
     pub(crate) fn receivers(self) -> Vec<String> {
         match self.act() {
-            Act::Cast | Act::Call => vec![self.home()],
+            Act::Cast | Act::Call | Act::Stumble => vec![self.home()],
             Act::Pair | Act::Forward => vec![self.home(), self.partner()],
+            Act::Work if self.lane >= BUSY => vec![format!("{DESK}{}", self.number % DESKS)],
             Act::Work => vec![DESK.to_owned()],
         }
     }
@@ -76,7 +89,8 @@ impl Op {
 /// All instances.
 pub(crate) fn instances() -> impl Iterator<Item = String> {
     let numbered = (0..INSTANCES).map(|number| format!("i{number}"));
-    numbered.chain([DESK.to_owned()])
+    let desks = (0..DESKS).map(|number| format!("{DESK}{number}"));
+    numbered.chain(desks).chain([DESK.to_owned()])
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,7 +100,14 @@ pub(crate) struct Note(pub(crate) Op);
 pub(crate) struct Forward(pub(crate) Op);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stumble(pub(crate) Op);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Work(pub(crate) Op);
+
+/// How many operations were applied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Total;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Whole;
@@ -98,6 +119,16 @@ impl Message<Tallying> for Note {
 
 impl Message<Tallying> for Forward {
     const NAME: &'static str = "forward";
+    type Reply = u64;
+}
+
+impl Message<Tallying> for Stumble {
+    const NAME: &'static str = "stumble";
+    type Reply = u64;
+}
+
+impl Message<Tallying> for Total {
+    const NAME: &'static str = "total";
     type Reply = u64;
 }
 
@@ -160,7 +191,10 @@ impl Tally {
 }
 
 #[derive(Debug)]
-pub(crate) struct Tallies;
+pub(crate) struct Tallies {
+    /// Where runs under locks are written down; none where nobody looks.
+    pub(crate) locks: Option<Arc<Locks>>,
+}
 
 impl Server for Tallies {
     type Protocol = Tallying;
@@ -174,8 +208,10 @@ impl Server for Tallies {
         routes
             .handle::<Note>()
             .handle::<Forward>()
+            .handle::<Stumble>()
             .locked::<Work>()
             .query::<Whole>()
+            .query::<Total>()
     }
 }
 
@@ -202,6 +238,24 @@ impl Handle<Forward> for Tallies {
     }
 }
 
+impl Handle<Stumble> for Tallies {
+    fn handle(
+        &self,
+        tally: &mut Tally,
+        Stumble(op): Stumble,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<Outcome<u64>, Failure> {
+        // What it has changed by then must not stay.
+        let total = tally.apply(op);
+        match cx.attempt() {
+            1 => Err(Failure::fail("planned")),
+            // Unwinds without the message that a panic prints.
+            2 if op.number.is_multiple_of(2) => std::panic::resume_unwind(Box::new("planned")),
+            _ => Ok(Outcome::Reply(total)),
+        }
+    }
+}
+
 impl Handle<Work> for Tallies {
     fn handle(
         &self,
@@ -216,9 +270,12 @@ impl Handle<Work> for Tallies {
 impl Locked<Work> for Tallies {
     type Output = ();
 
-    async fn run(&self, _tally: Tally, Work(op): Work, _cx: LockContext) -> Result<(), Failure> {
+    async fn run(&self, _tally: Tally, Work(op): Work, cx: LockContext) -> Result<(), Failure> {
+        let locks = self.locks.as_ref();
+        let _running = locks.map(|locks| Locks::enter(locks, cx.instance().id()));
         // Long enough that some are killed or stopped in the middle of it.
-        crate::worker::pause(Duration::from_millis(1 + op.number % 8)).await;
+        let unit = if op.lane >= BUSY { 10 } else { 1 };
+        crate::worker::pause(Duration::from_millis(unit * (1 + op.number % 8))).await;
         Ok(())
     }
 
@@ -230,6 +287,12 @@ impl Locked<Work> for Tallies {
         _cx: &mut Context<'_, Self>,
     ) -> Result<Outcome<u64>, Failure> {
         Ok(Outcome::Reply(tally.apply(op)))
+    }
+}
+
+impl Query<Total> for Tallies {
+    fn query(&self, tally: &Tally, _: Total, _: &ReadContext<'_>) -> Result<u64, Failure> {
+        Ok(tally.total)
     }
 }
 
