@@ -18,40 +18,40 @@ use std::time::Instant;
 /// After how many seeds without a failure a mistake counts as not found.
 const MOST_SEEDS: u64 = 400;
 
-/// What is found within some forty seeds, so that every test run looks for it; and the seed that found
-/// it when this was written, which is looked at first. Any change of abide's may make another one find it.
-const FAST: [(Bug, u64); 31] = [
+/// What every test run looks for: all that is found soon, or that no test of a rule shows; and the seed
+/// that found it last, which is looked at first. Any change of abide's may make another one find it: then
+/// the search begins with the first seed, and takes longer. `ABIDE_SIM_PLANTED=all` tells the new ones.
+const FAST: [(Bug, u64); 30] = [
     (Bug::PopWithoutConflict, 3),
     (Bug::ConflictAfterClear, 3),
     (Bug::LengthNotAdjusted, 0),
     (Bug::AttemptsLeftBehind, 0),
     (Bug::UserVersionsRepeated, 0),
-    (Bug::PushWakesNobody, 10),
+    (Bug::PushWakesNobody, 8),
     (Bug::MarkClearedBlindly, 6),
-    (Bug::MarkClearedWhileLocked, 7),
+    (Bug::MarkClearedWhileLocked, 11),
     (Bug::StaleCacheAccepted, 3),
     (Bug::VersionBySnapshot, 5),
-    (Bug::ChainedUnread, 9),
-    (Bug::ScanWatchesLater, 33),
-    (Bug::InboxWatchesLater, 25),
-    (Bug::UnknownAsFailure, 5),
-    (Bug::UnknownAsSuccess, 5),
+    (Bug::ChainedUnread, 5),
+    (Bug::ScanWatchesLater, 25),
+    (Bug::InboxWatchesLater, 38),
+    (Bug::UnknownAsFailure, 9),
+    (Bug::UnknownAsSuccess, 9),
     (Bug::NoMarkerConflict, 13),
-    (Bug::BlindUnpinned, 5),
-    (Bug::WorkMovesLane, 5),
-    (Bug::ReplyStagedApart, 9),
-    (Bug::AnswerBeforeCommit, 6),
-    (Bug::EffectsBeforeCommit, 3),
-    (Bug::LockTokenUnchecked, 13),
+    (Bug::WorkMovesLane, 9),
+    (Bug::ReplyStagedApart, 6),
+    (Bug::AnswerBeforeCommit, 5),
+    (Bug::EffectsBeforeCommit, 0),
+    (Bug::LockTokenUnchecked, 126),
     (Bug::LeaseByWallClock, 3),
-    (Bug::LeaseByFewObservations, 14),
-    (Bug::InlineBeforeMailbox, 5),
-    (Bug::ClaimNotReleased, 22),
-    (Bug::WrongMessageBlamed, 0),
-    (Bug::PartialStateKept, 0),
+    (Bug::LeaseByFewObservations, 7),
+    (Bug::InlineBeforeMailbox, 6),
+    (Bug::ClaimNotReleased, 57),
+    (Bug::WrongMessageBlamed, 1),
+    (Bug::PartialStateKept, 1),
     (Bug::RejectedStateKept, 0),
-    (Bug::KillDoesNotLook, 18),
-    (Bug::SweepAfterOutage, 7),
+    (Bug::KillDoesNotLook, 5),
+    (Bug::SweepAfterOutage, 36),
 ];
 
 /// What is not asked of the simulation, and why.
