@@ -5,8 +5,11 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "also the helpers of a test fail by panicking"
 )]
+
+mod memory;
 
 use abide::testing::fuzzing::{Target, targets};
 use rand::rngs::StdRng;
@@ -69,14 +72,31 @@ fn mutated(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
+/// How many bytes an input may take at most: some for itself, and some for each of its bytes.
+fn allowance(target: &Target, input: &[u8]) -> usize {
+    // A store in memory, and pages of all that an operator can look at.
+    let itself = if target.is_fast { 100_000 } else { 400_000 };
+    itself + 200 * input.len()
+}
+
 fn drive(target: &Target, inputs: u64) {
     let mut random = StdRng::seed_from_u64(number("ABIDE_FUZZ_SEED").unwrap_or(1));
+    // What is allocated once and stays.
     for seed in &target.seeds {
         (target.run)(seed);
     }
+    let mut largest = 0;
     for _ in 0..inputs {
         let input = mutated(&mut random, &target.seeds);
-        let ran = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
+        let run = || catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
+        let (ran, most) = memory::measured(run);
+        largest = largest.max(most);
+        assert!(
+            most <= allowance(target, &input),
+            "the target `{}` took {most} bytes for b\"{}\"",
+            target.name,
+            input.escape_ascii()
+        );
         assert!(
             ran.is_ok(),
             "the target `{}` panicked on b\"{}\"",
@@ -84,6 +104,7 @@ fn drive(target: &Target, inputs: u64) {
             input.escape_ascii()
         );
     }
+    eprintln!("{}: {largest} bytes at most for an input", target.name);
 }
 
 fn named(name: &str) {

@@ -26,6 +26,7 @@ mod run;
 mod settings;
 mod world;
 
+use notes::Detail;
 use run::run;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -48,7 +49,10 @@ fn seeds() {
         Some(_) => 1,
         None => number("ABIDE_SIM_SEEDS").unwrap_or(SEEDS),
     };
-    let with_log = number("ABIDE_SIM_LOG").is_some();
+    let detail = match number("ABIDE_SIM_LOG") {
+        Some(_) => Detail::Steps,
+        None => Detail::None,
+    };
     let next = AtomicU64::new(first);
     let operations = AtomicUsize::new(0);
     let failures = AtomicUsize::new(0);
@@ -61,7 +65,7 @@ fn seeds() {
                     if seed >= first + count || failures.load(Ordering::Relaxed) >= ENOUGH {
                         return;
                     }
-                    let report = run(seed, with_log);
+                    let report = run(seed, detail);
                     operations.fetch_add(report.operations, Ordering::Relaxed);
                     for line in report.log {
                         eprintln!("{line}");
@@ -95,8 +99,8 @@ fn tell(seed: u64, violations: &[String]) {
 #[test]
 fn a_seed_decides_everything() {
     for seed in 0..16 {
-        let first = run(seed, true);
-        let second = run(seed, true);
+        let first = run(seed, Detail::Events);
+        let second = run(seed, Detail::Events);
         for (line, other) in first.log.iter().zip(&second.log) {
             assert_eq!(line, other, "seed {seed}");
         }

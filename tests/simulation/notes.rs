@@ -84,9 +84,19 @@ struct Run {
     may_be_fenced: bool,
 }
 
+/// What of a run is written down for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    None,
+    Events,
+    /// And each step of each process in the store.
+    Steps,
+}
+
 pub(crate) struct Notes {
     clock: Arc<dyn Env>,
     lease: Duration,
+    pub(crate) detail: Detail,
     inner: Mutex<Inner>,
 }
 
@@ -115,14 +125,15 @@ pub(crate) struct Running {
 }
 
 impl Notes {
-    pub(crate) fn new(clock: Arc<dyn Env>, lease: Duration, with_log: bool) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Env>, lease: Duration, detail: Detail) -> Arc<Self> {
         let inner = Inner {
-            log: with_log.then(Vec::new),
+            log: (detail != Detail::None).then(Vec::new),
             ..Inner::default()
         };
         Arc::new(Self {
             clock,
             lease,
+            detail,
             inner: Mutex::new(inner),
         })
     }

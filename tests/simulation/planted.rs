@@ -82,7 +82,7 @@ impl Controls {
         if self.0.lock().unwrap().contains(&seed) {
             return;
         }
-        let control = run_with(seed, false, None);
+        let control = run_with(seed, None);
         assert_eq!(control.violations, Vec::<String>::new(), "seed {seed}");
         self.0.lock().unwrap().insert(seed);
     }
@@ -91,7 +91,7 @@ impl Controls {
 /// The first seed that fails with the mistake, and what it says.
 fn find(bug: Bug, hint: Option<u64>, controls: &Controls) -> Option<(u64, String)> {
     hint.into_iter().chain(0..MOST_SEEDS).find_map(|seed| {
-        let report = run_with(seed, false, Some(bug));
+        let report = run_with(seed, Some(bug));
         let violation = report.violations.into_iter().next()?;
         // It is the mistake that makes it fail.
         controls.check(seed);

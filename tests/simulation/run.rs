@@ -1,6 +1,7 @@
 //! One run, from a seed to its verdict.
 
 use crate::ledger::{Contents, Ledger, Whole};
+use crate::notes::Detail;
 use crate::rest::{Verdict, audit, contents, diagnose, unrest};
 use crate::settings::Settings;
 use crate::world::World;
@@ -34,18 +35,18 @@ const LATEST_COMMIT: Duration = Duration::from_secs(130);
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// A run with a mistake in abide's code, or with none.
-pub(crate) fn run_with(seed: u64, with_log: bool, bug: Option<Bug>) -> Report {
+pub(crate) fn run_with(seed: u64, bug: Option<Bug>) -> Report {
     plant(bug);
-    let report = run(seed, with_log);
+    let report = run(seed, Detail::None);
     plant(None);
     report
 }
 
-pub(crate) fn run(seed: u64, with_log: bool) -> Report {
+pub(crate) fn run(seed: u64, detail: Detail) -> Report {
     let sim = Sim::new(seed);
     let settings = Settings::of(seed);
     let world = sim
-        .block_on(World::new(settings, sim.env(), with_log))
+        .block_on(World::new(settings, sim.env(), detail))
         .unwrap();
     if world.settings.is_steady() {
         world.notes.be_strict();

@@ -2,13 +2,13 @@
 
 use crate::clients::Client;
 use crate::ledger::Books;
-use crate::notes::Notes;
+use crate::notes::{Detail, Notes};
 use crate::settings::{Havoc, LEASE, Settings};
 use abide::Node;
 use abide::durable::Namespace;
 use abide::env::Env;
 use abide::store::{Database, MemoryStore};
-use abide::testing::faults::{Faults, FaultyStore, Outage};
+use abide::testing::faults::{Event, Faults, FaultyStore, Outage};
 use abide::testing::lose_notifications;
 use abide::testing::sim::{self, Sim};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -67,8 +67,19 @@ pub(crate) struct World {
     asked_for: Mutex<Duration>,
 }
 
+/// The longest part of a step that is told.
+const TOLD: usize = 160;
+
+/// A step in the store, for people.
+fn told(process: usize, step: &Event) -> String {
+    let short = |text: &str| text.chars().take(TOLD).collect::<String>();
+    let (number, operation) = (step.step, step.operation);
+    let (subject, outcome) = (short(&step.subject), short(&step.outcome));
+    format!("        process {process} #{number} {operation} {subject}: {outcome}")
+}
+
 impl World {
-    pub(crate) async fn new(settings: Settings, env: Arc<dyn Env>, with_log: bool) -> Arc<Self> {
+    pub(crate) async fn new(settings: Settings, env: Arc<dyn Env>, detail: Detail) -> Arc<Self> {
         let cluster = Arc::new(match settings.batches {
             Some(longest) => MemoryStore::with_batches(Arc::clone(&env), longest),
             None => MemoryStore::with_env(Arc::clone(&env)),
@@ -79,7 +90,7 @@ impl World {
             .unwrap();
         let places = settings.servers + settings.senders;
         Arc::new(Self {
-            notes: Notes::new(Arc::clone(&env), LEASE, with_log),
+            notes: Notes::new(Arc::clone(&env), LEASE, detail),
             env,
             clients: Arc::default(),
             namespace,
@@ -163,6 +174,10 @@ impl World {
             true => self.settings.faults_at(place),
             false => Faults::none(),
         });
+        if self.notes.detail == Detail::Steps {
+            let notes = Arc::clone(&self.notes);
+            store.set_trace(move |step| notes.say(|| told(process, &step)));
+        }
         self.notes
             .say(|| format!("process {process} starts in place {place}"));
         self.slots.lock().unwrap()[place] = Some(Slot {

@@ -3,6 +3,7 @@
 use super::stored::slots;
 use super::{Either, Form, Item, State, deep, packed, put_field};
 use crate::codec::{self, Ignored, Leaves, Value};
+use crate::durable::LAYOUT;
 use crate::durable::attempts::Attempts;
 use crate::durable::dead::DeadLetter;
 use crate::durable::keys::{Keys, Lane, SessionId};
@@ -20,7 +21,6 @@ use std::collections::BTreeMap;
 pub(super) fn keys() -> Vec<Vec<u8>> {
     let keys = Keys::new(Keys::namespace_prefix("fuzz"), 64);
     let mut seeds = slots(&keys);
-    seeds.push(keys.meta().to_vec());
     seeds.push(keys.wake(63).to_vec());
     let leaves = leaves_of(&state());
     seeds.extend(leaves.iter().map(|(path, _)| path.as_tuple().to_vec()));
@@ -231,6 +231,11 @@ pub(super) fn import_lines() -> Vec<Vec<u8>> {
     vec![whole.into_bytes(), cut.into_bytes()]
 }
 
+/// What a namespace says of itself.
+fn description(shards: u32) -> BTreeMap<&'static str, u32> {
+    BTreeMap::from([("layout", LAYOUT), ("shards", shards), ("incarnation", 1)])
+}
+
 /// A plausible value under every key, and the same value under all of them.
 pub(super) fn rows() -> Vec<Vec<u8>> {
     let chunk = |value: Vec<u8>| [&1_u16.to_be_bytes()[..], &value].concat();
@@ -258,6 +263,7 @@ pub(super) fn rows() -> Vec<Vec<u8>> {
         (20, vec![1; 19]),
         (21, chunk(vec![0xc1, b's'])),
         (22, chunk(vec![0xa1, b'n'])),
+        (26, record(&description(3))),
     ];
     let mut all = Vec::new();
     for (slot, value) in &values {
@@ -266,11 +272,22 @@ pub(super) fn rows() -> Vec<Vec<u8>> {
     }
     let everywhere = |value: &[u8]| {
         let mut input = Vec::new();
-        for slot in 0..26 {
+        for slot in 0..27 {
             input.push(slot);
             put_field(&mut input, value);
         }
         input
     };
-    vec![all, everywhere(&record(&message())), everywhere(b"")]
+    let described = |shards: u32| {
+        let mut input = vec![26];
+        put_field(&mut input, &record(&description(shards)));
+        input
+    };
+    vec![
+        all,
+        everywhere(&record(&message())),
+        everywhere(b""),
+        described(64),
+        described(u32::MAX),
+    ]
 }

@@ -3,7 +3,7 @@
 use super::field;
 use crate::admin::{Admin, ImportOptions, InstanceFilter, Record};
 use crate::durable::keys::{Keys, Lane, SessionId};
-use crate::durable::{attempts, lock, queue, reply, state};
+use crate::durable::{Namespace, attempts, lock, queue, reply, state};
 use crate::id::InstanceId;
 use crate::store::{CommitStamp, Database, MemoryStore, Store, Tx};
 use crate::testing::sim::Sim;
@@ -14,9 +14,13 @@ const NAMESPACE: &str = "fuzz";
 /// How many lines of an input are imported, and how many rows are written.
 const MOST: usize = 200;
 
+/// The most shards with which a namespace is looked at: each costs some reads.
+const MOST_SHARDS: u32 = 64;
+
 struct World {
     sim: Sim,
     store: MemoryStore,
+    database: Database,
     admin: Admin,
 }
 
@@ -29,7 +33,12 @@ impl World {
             .block_on(Admin::create(&database, NAMESPACE))
             .expect("nothing keeps it")
             .expect("the store is empty");
-        Self { sim, store, admin }
+        Self {
+            sim,
+            store,
+            database,
+            admin,
+        }
     }
 
     fn run<T>(&self, work: impl Future<Output = T>) -> T {
@@ -83,6 +92,7 @@ pub fn rows(input: &[u8]) {
         if tx.commit().await.is_err() {
             return;
         }
+        opened(&world.database).await;
         looked_at(&world.admin).await;
         read(&world).await;
         // What the doctor can mend it mends, or says why not.
@@ -155,7 +165,27 @@ pub(super) fn slots(keys: &Keys) -> Vec<Vec<u8>> {
         below(b"\x02name\x00\x00\x15\x01"),
         below(b"\x02items\x00"),
         below(b"\x02items\x00\x02a\x00"),
+        keys.meta().to_vec(),
     ]
+}
+
+/// Whoever comes anew, and finds whatever description of the namespace.
+async fn opened(database: &Database) {
+    let found = Namespace::find(database, NAMESPACE).await;
+    let diagnosed = Admin::diagnose(database, NAMESPACE).await;
+    match found {
+        Ok(found) => {
+            assert_eq!(diagnosed.unwrap(), None);
+            let found = found.expect("nothing removes it");
+            if found.keys().shards() <= MOST_SHARDS {
+                looked_at(&Admin::of(found)).await;
+            }
+        }
+        Err(error) => {
+            let finding = diagnosed.unwrap().expect("an error has a reason");
+            assert!(!finding.explanation.is_empty(), "{error}");
+        }
+    }
 }
 
 /// All that an operator can look at.
