@@ -7,16 +7,20 @@
 //!   the beginning, and passes over what it has.
 //! - *No half instance runs.* An instance is paused until its last record is there. Priority messages
 //!   pass a pause: send none to an instance that is being imported.
+//! - *One at a time.* While an import is unfinished, no other stream is taken; one that will not go on
+//!   is [abandoned](Admin::abandon_import).
 //! - *Order.* Messages get new stamps, in the order of the stream; so do dead letters.
 
+mod abandon;
 mod step;
 mod write;
 
 use super::Admin;
-use super::error::AdminError;
+use super::error::{AdminError, AdminErrorKind};
 use super::record::{Body, FORMAT, Record, VERSION};
 use crate::durable::{Work, value};
-use crate::store::{Isolation, TransactionExt};
+use crate::store::{Isolation, StoreError, TransactionExt, Tx};
+pub use abandon::{ImportProgress, UnfinishedImport};
 use serde::{Deserialize, Serialize};
 use step::Current;
 use write::Op;
@@ -67,6 +71,9 @@ pub struct Import<'a> {
 pub(super) struct Progress {
     id: String,
     records: u64,
+    /// Kind and id of the instance of which records are to come. Left out by those who never said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<(String, String)>,
 }
 
 impl Admin {
@@ -97,7 +104,10 @@ impl Import<'_> {
     ///
     /// - [`Invalid`](super::AdminErrorKind::Invalid) for a record that does not belong here.
     /// - [`Refused`](super::AdminErrorKind::Refused) if the namespace, or the instance, is not empty,
-    ///   or another import is unfinished.
+    ///   or another import is unfinished: go on with that one, or
+    ///   [abandon](Admin::abandon_import) it.
+    /// - [`Corrupt`](super::AdminErrorKind::Corrupt) if the record of an unfinished import cannot be
+    ///   read. It can be abandoned too.
     /// - Whatever the store answers.
     ///
     /// After an error begin anew, with the first record.
@@ -148,11 +158,19 @@ impl Import<'_> {
         if self.seen > self.committed {
             self.flush().await?;
         }
-        let key = self.admin.namespace.keys().import();
+        let key = &self.admin.namespace.keys().import();
+        let id = &self.id;
         self.admin
-            .change(|tx| {
-                tx.clear(&key);
-                async { Ok(Work::Write(())) }
+            .change(|tx| async move {
+                match read_progress(&tx, key).await? {
+                    // Whoever abandoned it and began another import goes on with that.
+                    Some(stored) if Some(&stored.id) != id.as_ref() => Err(interfered()),
+                    None => Ok(Work::Look(())),
+                    Some(_) => {
+                        tx.clear(key);
+                        Ok(Work::Write(()))
+                    }
+                }
             })
             .await?;
         self.report.records = self.seen;
@@ -197,7 +215,15 @@ impl Import<'_> {
             .await?;
         let progress: Option<Progress> = stored
             .map(|stored| value::decode(&keys.import(), &stored))
-            .transpose()?;
+            .transpose()
+            .map_err(|error| {
+                AdminError::new(
+                    AdminErrorKind::Corrupt,
+                    "an import is unfinished, and how far it has come cannot be read: it can only be \
+                     abandoned (`import --abandon`)",
+                )
+                .with_source(error)
+            })?;
         match progress {
             Some(progress) if progress.id == id => {
                 self.committed = progress.records;
@@ -205,7 +231,8 @@ impl Import<'_> {
             }
             Some(_) => {
                 return Err(AdminError::refused(
-                    "the import of another stream is unfinished: go on with that one",
+                    "the import of another stream is unfinished: go on with that one, or abandon it \
+                     (`import --abandon`)",
                 ));
             }
             None if !is_empty && !self.options.into_non_empty => {
@@ -226,20 +253,16 @@ impl Import<'_> {
         let after = Progress {
             id,
             records: self.seen,
+            within: self.current.as_ref().map(Current::name),
         };
         let (after, progress_key) = (&after, admin.namespace.keys().import());
         let progress_key = &progress_key;
         admin
             .change(|tx| async move {
-                let stored = tx.read(progress_key).await?;
-                let stored: Option<Progress> = stored
-                    .map(|stored| value::decode(progress_key, &stored))
-                    .transpose()?;
+                let stored = read_progress(&tx, progress_key).await?;
                 let known = stored.as_ref().map_or(0, |stored| stored.records);
                 if known != before || stored.is_some_and(|stored| stored.id != after.id) {
-                    return Err(AdminError::refused(
-                        "another process imports at the same time",
-                    ));
+                    return Err(interfered());
                 }
                 // Before anything is written, so that a refusal leaves nothing.
                 for op in ops {
@@ -266,4 +289,13 @@ impl Import<'_> {
         self.bytes = 0;
         Ok(())
     }
+}
+
+async fn read_progress(tx: &Tx, key: &[u8]) -> Result<Option<Progress>, StoreError> {
+    let stored = tx.read(key).await?;
+    stored.map(|stored| value::decode(key, &stored)).transpose()
+}
+
+fn interfered() -> AdminError {
+    AdminError::refused("another process imports at the same time, or has abandoned this import")
 }

@@ -25,7 +25,7 @@
 //! | processes | [`sessions`](Admin::sessions), [`nodes`](Admin::nodes) |
 //! | consistency | [`doctor`](Admin::doctor), [`fix`](Admin::fix), [`diagnose`](Admin::diagnose) |
 //! | after a restore | [`restored`](Admin::restored) |
-//! | moving house | [`export`](Admin::export), [`import`](Admin::import) |
+//! | moving house | [`export`](Admin::export), [`import`](Admin::import), [`abandon_import`](Admin::abandon_import) |
 //!
 //! ```
 //! use abide::admin::{Admin, AdminError, InstanceFilter};
@@ -79,7 +79,7 @@ pub use doctor::{Finding, FindingCode};
 pub use edit::{Edit, Edited};
 pub use error::{AdminError, AdminErrorKind};
 pub use export::{Export, Scope};
-pub use import::{Import, ImportOptions, Imported};
+pub use import::{Import, ImportOptions, ImportProgress, Imported, UnfinishedImport};
 pub use instances::{
     AttemptsView, DeadCount, InstanceFilter, InstanceSummary, LaneSummary, Oldest,
 };

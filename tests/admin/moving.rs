@@ -112,6 +112,104 @@ fn an_import_that_was_interrupted_anywhere_goes_on_and_takes_each_record_once() 
 }
 
 #[test]
+fn an_import_that_will_not_go_on_is_abandoned_and_another_one_begins() {
+    let old = lived_in(31);
+    let lines = old.run(export(&old.admin, Scope::Namespace));
+    let new = World::new(32);
+    let into = ImportOptions {
+        into_non_empty: true,
+    };
+    let kind = |of: Result<Imported, AdminError>| of.unwrap_err().kind();
+    new.run(async {
+        assert_eq!(new.admin.unfinished_import().await.unwrap(), None);
+        import(&new.admin, &lines[..1_100], into).await.unwrap_err();
+    });
+    // The stream of a second export is another one, though it says the same.
+    let second = old.run(export(&old.admin, Scope::Namespace));
+    new.run(async {
+        assert_eq!(
+            kind(import(&new.admin, &second, into).await),
+            AdminErrorKind::Refused
+        );
+        let found = new.admin.unfinished_import().await.unwrap().unwrap();
+        let progress = found.progress.clone().unwrap();
+        assert!(progress.records > 1_000);
+        assert_eq!(progress.within, Some(log("x")));
+        let mut going_on = new.admin.import(into);
+        for line in &lines {
+            going_on
+                .push(Record::from_line(line).unwrap())
+                .await
+                .unwrap();
+        }
+        new.admin.abandon_import(&found).await.unwrap();
+        // Whoever was at it finds its record gone.
+        assert_eq!(kind(going_on.finish().await), AdminErrorKind::Refused);
+        let gone = new.admin.abandon_import(&found).await.unwrap_err();
+        assert_eq!(gone.kind(), AdminErrorKind::NotFound);
+        // What was imported stays, and the part of an instance waits for its end.
+        let x = new.admin.instance(&log("x")).await.unwrap();
+        assert!(x.paused.is_some() && x.length > 900);
+        assert_eq!(
+            kind(import(&new.admin, &second, into).await),
+            AdminErrorKind::Refused
+        );
+        for id in ["x", "y", "z"] {
+            new.admin.kill(&log(id)).await.unwrap();
+        }
+        let imported = import(&new.admin, &second, into).await.unwrap();
+        assert_eq!((imported.instances, imported.resumed), (3, 0));
+    });
+    assert_eq!(new.doctor(), []);
+}
+
+#[test]
+fn an_import_is_not_abandoned_if_it_went_on_since_it_was_found() {
+    let old = lived_in(33);
+    let sender = old.sender();
+    old.run(async {
+        let batch = (0..1_000).map(|number| put("x", number));
+        sender.courier().cast(batch.collect()).await.unwrap();
+    });
+    let lines = old.run(export(&old.admin, Scope::Namespace));
+    let new = World::new(34);
+    new.run(async {
+        let options = ImportOptions::default();
+        import(&new.admin, &lines[..1_100], options)
+            .await
+            .unwrap_err();
+        let found = new.admin.unfinished_import().await.unwrap().unwrap();
+        import(&new.admin, &lines[..2_200], options)
+            .await
+            .unwrap_err();
+        let refused = new.admin.abandon_import(&found).await.unwrap_err();
+        assert_eq!(refused.kind(), AdminErrorKind::Refused);
+        import(&new.admin, &lines, options).await.unwrap();
+    });
+    assert_eq!(new.doctor(), []);
+}
+
+#[test]
+fn the_record_of_an_import_that_cannot_be_read_is_abandoned_too() {
+    let old = lived_in(35);
+    let lines = old.run(export(&old.admin, Scope::Instance(log("y"))));
+    let new = World::new(36);
+    let key = new.admin.namespace().keys().import();
+    new.plant(&[(&key, b"\xffjunk")]);
+    new.run(async {
+        let damaged = import(&new.admin, &lines, ImportOptions::default()).await;
+        assert_eq!(damaged.unwrap_err().kind(), AdminErrorKind::Corrupt);
+        let found = new.admin.unfinished_import().await.unwrap().unwrap();
+        assert_eq!(found.progress.as_ref().unwrap_err().key, key);
+        new.admin.abandon_import(&found).await.unwrap();
+        import(&new.admin, &lines, ImportOptions::default())
+            .await
+            .unwrap();
+    });
+    assert_eq!(new.doctor(), []);
+}
+
+#[test]
 fn an_export_that_was_interrupted_anywhere_goes_on_behind_what_is_whole() {
     let old = lived_in(29);
     let whole = old.run(export(&old.admin, Scope::Namespace));

@@ -6,7 +6,10 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-on_each_store!(an_application_moves_from_sqlite_and_continues);
+on_each_store!(
+    an_application_moves_from_sqlite_and_continues,
+    an_import_whose_pipe_broke_is_abandoned_and_another_one_begins,
+);
 
 async fn an_application_moves_from_sqlite_and_continues(target: World) {
     let source = World::sqlite();
@@ -35,16 +38,7 @@ async fn an_application_moves_from_sqlite_and_continues(target: World) {
     // The same stream comes from a pipe; it is cut off, and then goes on.
     let whole = fs::read(file).unwrap();
     let cut = whole.iter().rposition(|byte| *byte == b'\n').unwrap() / 2;
-    let mut import = target.command(&["import"]);
-    let mut import = import
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut pipe = import.stdin.take().unwrap();
-    pipe.write_all(&whole[..cut]).unwrap();
-    drop(pipe);
-    assert_eq!(import.wait().unwrap().code(), Some(1));
+    assert_eq!(piped(&target, &whole[..cut]), 1);
     let imported = target.done(&["import", file, "--json"]);
     assert!(imported.contains(r#""type":"imported""#), "{imported}");
     assert_eq!(target.abide(&["import", file]).code, 1, "it is not empty");
@@ -74,6 +68,60 @@ async fn an_application_moves_from_sqlite_and_continues(target: World) {
         4
     );
     stop(node).await;
+    assert_eq!(target.done(&["doctor"]), "nothing is wrong\n");
+}
+
+/// Imports what comes from a pipe, which then breaks.
+fn piped(target: &World, stream: &[u8]) -> i32 {
+    let mut import = target.command(&["import"]);
+    let mut import = import
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = import.stdin.take().unwrap();
+    pipe.write_all(stream).unwrap();
+    drop(pipe);
+    import.wait().unwrap().code().unwrap()
+}
+
+async fn an_import_whose_pipe_broke_is_abandoned_and_another_one_begins(target: World) {
+    let source = World::sqlite();
+    let node = source.producer().await;
+    let desk = node.server::<Tilling>("desk");
+    desk.cast_all((0..1_200).map(|n| Add { n })).await.unwrap();
+    stop(node).await;
+    let first = source.done(&["export"]);
+    let end = first.match_indices('\n').nth(1_100).unwrap().0;
+    assert_eq!(piped(&target, &first.as_bytes()[..end]), 1);
+    // What the source says now is another stream.
+    let second = target.dir.path().join("second.export");
+    let second = second.to_str().unwrap();
+    source.done(&["export", "--output", second]);
+    for more in [&[][..], &["--into-non-empty"]] {
+        let refused = target.abide(&[&["import", second], more].concat());
+        assert_eq!(refused.code, 1);
+        assert!(refused.err.contains("--abandon"), "{refused:?}");
+    }
+    let found = target.abide(&["doctor"]);
+    assert!(found.out.contains("unfinished-import") && found.out.contains("--abandon"));
+    let refused = target.abide(&["import", "--abandon"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("pass --yes"), "{refused:?}");
+    let planned = target.done(&["import", "--abandon", "--dry-run"]);
+    assert!(
+        planned.contains("would be abandoned; 1001 records") && planned.contains("till/desk"),
+        "{planned}"
+    );
+    let abandoned = target.done(&["import", "--abandon", "--yes", "--json"]);
+    assert!(
+        abandoned.contains(r#""records":1001,"kind":"till","id":"desk","dry_run":false"#),
+        "{abandoned}"
+    );
+    assert_eq!(target.abide(&["import", "--abandon", "--yes"]).code, 1);
+    target.done(&["kill", "till", "desk", "--yes"]);
+    let imported = target.done(&["import", second]);
+    assert!(imported.contains("1200 messages"), "{imported}");
     assert_eq!(target.done(&["doctor"]), "nothing is wrong\n");
 }
 

@@ -38,6 +38,7 @@ pub(crate) const BURN: &str = "dead purge till ID --dry-run";
 pub(crate) const LOCK: &str = "lock show till ID";
 pub(crate) const BREAK: &str = "lock break till ID --retry --dry-run";
 pub(crate) const RESTORED: &str = "restored --yes";
+pub(crate) const ABANDON: &str = "import --abandon --dry-run";
 
 /// Every kind of key that there is.
 pub(crate) fn planted(all: &Keys) -> Vec<Planted> {
@@ -126,7 +127,7 @@ pub(crate) fn planted(all: &Keys) -> Vec<Planted> {
             foreign(&all.sessions()),
             &["sessions", "nodes --apart 1ms"],
         ),
-        ("import", all.import(), &["import STREAM"]),
+        ("import", all.import(), &["import STREAM", ABANDON]),
         (
             "foreign instance",
             foreign(&all.instances_of(0, None)),

@@ -23,6 +23,8 @@ fn a_command_that_is_not_understood_exits_with_2() {
         &["ls", ""],
         &["pause", ""],
         &["mailbox", "", "desk"],
+        &["import", "--yes"],
+        &["import", "--abandon", "desk.export"],
     ] {
         let ran = world.abide(arguments);
         assert_eq!(
@@ -44,6 +46,7 @@ fn a_store_that_is_not_there_exits_with_3_and_is_not_created() {
         &["doctor", "--fix"],
         &["export"],
         &["pause", "till"],
+        &["import", "--abandon", "--yes"],
     ] {
         let ran = world.abide(arguments);
         assert_eq!(ran.code, 3, "{arguments:?}: {ran:?}");
@@ -79,6 +82,7 @@ async fn what_is_not_there_exits_with_1() {
         &["kill", "till", "desk", "--yes"],
         &["lock", "show", "till", "desk"],
         &["resume", "till"],
+        &["import", "--abandon", "--yes"],
         &["export", "till", "desk"],
         &["call", "till", "desk", "add", "--timeout", "50ms"],
         &["--namespace", "another", "ls"],

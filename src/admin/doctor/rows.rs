@@ -101,7 +101,8 @@ impl Check<'_> {
                 self.findings.push(Finding::new(
                     FindingCode::UnfinishedImport,
                     row.key,
-                    "an import has not come to its end; go on with it",
+                    "an import has not come to its end: go on with it, or abandon it \
+                     (`import --abandon`)",
                 ));
             }
             // Without it the namespace cannot be opened.

@@ -17,6 +17,14 @@ pub(super) struct Current {
     has_messages: bool,
 }
 
+impl Current {
+    /// Its kind and its id.
+    pub(super) fn name(&self) -> (String, String) {
+        let instance = &self.instance;
+        (instance.kind().to_owned(), instance.id().to_owned())
+    }
+}
+
 impl Import<'_> {
     /// What a record asks for. Nothing if it is only to be remembered.
     pub(super) fn step(&mut self, record: Record) -> Result<Option<Op>, AdminError> {

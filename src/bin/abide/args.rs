@@ -84,7 +84,8 @@ pub(crate) enum Command {
     Restored(Restored),
     /// Writes a namespace, a kind or an instance as a stream.
     Export(Export),
-    /// Reads such a stream. An interrupted import goes on when it is begun again.
+    /// Reads such a stream. An interrupted import goes on when it is begun again; one that will not is
+    /// abandoned.
     Import(Import),
     /// Shows instances live, on a terminal: sort, filter, open, purge and retry with keys.
     Top(Top),
@@ -379,6 +380,24 @@ pub(crate) struct Import {
     /// Allows a namespace that holds instances already.
     #[arg(long)]
     pub(crate) into_non_empty: bool,
+    /// Reads nothing, and gives up an import that has not come to its end: another can begin then.
+    #[arg(long, conflicts_with_all = ["file", "into_non_empty"])]
+    pub(crate) abandon: bool,
+    /// Does not ask.
+    #[arg(long, short, requires = "abandon")]
+    yes: bool,
+    /// Only shows what would be abandoned.
+    #[arg(long, requires = "abandon", conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+impl Import {
+    pub(crate) fn sure(&self) -> Sure {
+        Sure {
+            yes: self.yes,
+            dry_run: self.dry_run,
+        }
+    }
 }
 
 pub(crate) fn instance(kind: &str, id: &str) -> Result<InstanceId, crate::Failure> {

@@ -109,7 +109,7 @@ async fn obey(session: &mut Session, command: Command) -> Result<(), Failure> {
 /// Opens the store, which is created only for an import, and the namespace, likewise.
 async fn open(global: Global, command: &Command) -> Result<Session, Failure> {
     let create = match command {
-        Command::Import(args) => {
+        Command::Import(args) if !args.abandon => {
             transfer::check(args)?;
             true
         }

@@ -1,5 +1,6 @@
 //! `export` and `import`.
 
+mod abandon;
 mod lines;
 mod target;
 
@@ -73,6 +74,9 @@ pub(crate) fn check(args: &Import) -> Result<(), Failure> {
 }
 
 pub(crate) async fn import(session: &mut Session, args: Import) -> Result<(), Failure> {
+    if args.abandon {
+        return abandon::run(session, args.sure()).await;
+    }
     let (input, bar): (Box<dyn Read + Send>, ProgressBar) = match &args.file {
         Some(path) => {
             let file = File::open(path).map_err(|error| unreadable(&args, &error))?;
