@@ -11,7 +11,7 @@ use crate::durable::dead::DeadLetter;
 use crate::durable::keys::Lane;
 use crate::id::InstanceId;
 use crate::store::Stamp;
-use dispose::Fate;
+use dispose::{Fate, Plan};
 
 /// Which dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct DeadReport {
     pub shown: Vec<DeadLetterView>,
     /// What stays because it cannot be read: letters, and keys that are no letter's. The first 1,000.
     pub damaged: Vec<Damage>,
+    /// Of a dry run: what it has chosen.
+    plan: Plan,
 }
 
 impl Admin {
@@ -144,7 +146,7 @@ impl Admin {
         filter: &DeadFilter,
         dry_run: bool,
     ) -> Result<DeadReport, AdminError> {
-        self.dispose(filter, Fate::Retry, dry_run).await
+        self.dispose(filter, Fate::Retry, dry_run, None).await
     }
 
     /// Deletes dead letters, readable or not.
@@ -161,6 +163,44 @@ impl Admin {
         filter: &DeadFilter,
         dry_run: bool,
     ) -> Result<DeadReport, AdminError> {
-        self.dispose(filter, Fate::Delete, dry_run).await
+        self.dispose(filter, Fate::Delete, dry_run, None).await
+    }
+
+    /// Does what a dry run of [`retry_dead`](Self::retry_dead) with the same filter has shown, and
+    /// nothing else: of up to 10,000 letters those that it met, as far as they are still there; of
+    /// more, those of messages that were pushed before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if nothing of it is there any more; whatever the
+    /// store answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`retry_dead`](Self::retry_dead).
+    pub async fn retry_dead_planned(
+        &self,
+        filter: &DeadFilter,
+        planned: &DeadReport,
+    ) -> Result<DeadReport, AdminError> {
+        self.dispose_planned(filter, Fate::Retry, planned).await
+    }
+
+    /// As [`retry_dead_planned`](Self::retry_dead_planned), for a dry run of
+    /// [`purge_dead`](Self::purge_dead).
+    ///
+    /// # Errors
+    ///
+    /// As [`retry_dead_planned`](Self::retry_dead_planned).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`retry_dead`](Self::retry_dead).
+    pub async fn purge_dead_planned(
+        &self,
+        filter: &DeadFilter,
+        planned: &DeadReport,
+    ) -> Result<DeadReport, AdminError> {
+        self.dispose_planned(filter, Fate::Delete, planned).await
     }
 }

@@ -12,7 +12,8 @@ use crate::durable::lock::{self, Lock};
 use crate::durable::queue::{self, Pushes};
 use crate::durable::{Answer, Message, Work, ready};
 use crate::id::InstanceId;
-use crate::store::{CommitStamp, Isolation, Stamp, StoreErrorKind, Tx};
+use crate::store::{CommitStamp, Stamp, StoreErrorKind, TransactionExt, Tx};
+use bytes::Bytes;
 use futures_util::future::try_join;
 
 /// What a caller is told whose message's lock was broken.
@@ -77,6 +78,16 @@ pub enum Then {
 pub struct Broken {
     /// The lock as it was; none if its header could not be read.
     pub lock: Option<LockView>,
+    /// Its header as it is stored, if that could not be read.
+    damaged: Option<Bytes>,
+}
+
+impl Broken {
+    /// Whether it is the same taking of the same lock.
+    fn is_of(&self, other: &Self) -> bool {
+        let token = |of: &Self| of.lock.as_ref().map(|lock| lock.token);
+        token(self) == token(other) && self.damaged == other.damaged
+    }
 }
 
 impl Admin {
@@ -130,10 +141,43 @@ impl Admin {
         then: Then,
         dry_run: bool,
     ) -> Result<Broken, AdminError> {
+        self.break_if(instance, then, dry_run, None).await
+    }
+
+    /// As [`break_lock`](Self::break_lock), but only the lock that a dry run has shown: not that of
+    /// another holder, or of another message, who has come to it since.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if it is another lock; else as
+    /// [`break_lock`](Self::break_lock).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`break_lock`](Self::break_lock).
+    pub async fn break_lock_planned(
+        &self,
+        instance: &InstanceId,
+        then: Then,
+        planned: &Broken,
+    ) -> Result<Broken, AdminError> {
+        self.break_if(instance, then, false, Some(planned)).await
+    }
+
+    async fn break_if(
+        &self,
+        instance: &InstanceId,
+        then: Then,
+        dry_run: bool,
+        planned: Option<&Broken>,
+    ) -> Result<Broken, AdminError> {
         let keys = self.namespace.keys().instance(instance);
         let broken = self.change_or_plan(dry_run, |tx| {
             let keys = keys.clone();
-            async move { self.break_in(&tx, &keys, instance, then, dry_run).await }
+            async move {
+                self.break_in(&tx, &keys, instance, (then, dry_run), planned)
+                    .await
+            }
         });
         let broken = broken.await?;
         if !dry_run && then != Then::Retry {
@@ -147,19 +191,19 @@ impl Admin {
         tx: &Tx,
         keys: &InstanceKeys,
         instance: &InstanceId,
-        then: Then,
-        dry_run: bool,
+        (then, dry_run): (Then, bool),
+        planned: Option<&Broken>,
     ) -> Result<Work<Broken>, AdminError> {
         let namespace = &self.namespace;
-        let (held, damage) = match lock::read_lock(tx, keys).await {
-            Ok(Some(held)) => (Some(held), None),
+        let (held, damage, damaged) = match lock::read_lock(tx, keys).await {
+            Ok(Some(held)) => (Some(held), None, None),
             Ok(None) => {
                 return Err(AdminError::not_found(format!("{instance} is not locked")));
             }
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 // A commit that changes it meanwhile fails this one.
-                tx.get(&keys.lock(), Isolation::Serializable).await?;
-                (None, Some(error))
+                let header = tx.read(&keys.lock()).await?;
+                (None, Some(error), header)
             }
             Err(error) => return Err(error.into()),
         };
@@ -182,8 +226,17 @@ impl Admin {
                 None => refused,
             });
         }
+        let broken = Broken {
+            lock: view,
+            damaged,
+        };
+        if planned.is_some_and(|planned| !planned.is_of(&broken)) {
+            return Err(AdminError::refused(format!(
+                "the lock of {instance} is another one than was shown"
+            )));
+        }
         if dry_run {
-            return Ok(Work::Look(Broken { lock: view }));
+            return Ok(Work::Look(broken));
         }
         match (then, readable, &message) {
             (Then::Retry, Some((held, message)), _) => {
@@ -197,7 +250,7 @@ impl Admin {
         // Whoever has parked the instance because of the lock looks again.
         ready::set_mark(tx, keys);
         ready::wake(tx, namespace, keys.shard());
-        Ok(Work::Write(Broken { lock: view }))
+        Ok(Work::Write(broken))
     }
 
     /// Puts the message back to where it stood: all that was pushed after it stands behind it.

@@ -7,6 +7,8 @@
 //! - *Every change lands exactly once*, in one transaction or in a sequence of them that may stop
 //!   anywhere: each leaves the mailbox's length, the ready mark and the attempts as they must be, and
 //!   tells the callers of what it removes.
+//! - *What was shown is what is done.* A dry run's answer can be given to the operation's `_planned`
+//!   form, which acts on nothing that was not in it, and refuses if that is not possible any more.
 //! - *Pages, never a namespace.* Whatever can be long is read in [`Page`]s, a transaction each. A page
 //!   shows one moment; the next page a later one.
 //! - *Damage does not hide the rest.* What cannot be read is reported in [`Page::damaged`], or in the

@@ -1,6 +1,7 @@
 //! Taking messages out of a mailbox.
 
 mod batch;
+mod plan;
 
 use super::Admin;
 use super::error::AdminError;
@@ -12,6 +13,8 @@ use crate::id::InstanceId;
 use crate::store::after;
 use crate::store::{Isolation, KeyRange, Stamp, StoreError, TransactionExt, Tx};
 use futures_util::future::try_join;
+pub(super) use plan::MAX_PLANNED;
+use plan::Plan;
 
 /// How many of the messages a report shows.
 const SHOWN: usize = 100;
@@ -74,6 +77,8 @@ pub struct Purged {
     pub damaged: Vec<Damage>,
     /// The first 100 messages that were taken out.
     pub shown: Vec<QueuedView>,
+    /// Of a dry run: what it has chosen.
+    plan: Plan,
 }
 
 impl Admin {
@@ -98,14 +103,14 @@ impl Admin {
             (None, Selection::Head) => vec![Lane::Ordinary],
             (None, _) => vec![Lane::Priority, Lane::Ordinary],
         };
-        let mut total = Purged::default();
+        let mut extents = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let mut next = self.extent(&keys, lane, purge.selection).await?;
-            while let Some(range) = next.take() {
-                let batch = self.batch(&keys, lane, range, purge).await?;
-                total.add(batch.purged);
-                next = batch.more.then_some(batch.rest);
-            }
+            let extent = self.extent(&keys, lane, purge.selection).await?;
+            extents.extend(extent.map(|range| (lane, range)));
+        }
+        let mut total = self.purge_within(&keys, &extents, purge, None).await?;
+        if purge.dry_run && purge.selection != Selection::Head {
+            total.plan.extents = extents;
         }
         let named = matches!(purge.selection, Selection::Stamp(_) | Selection::Head);
         if named && total.taken_out() + total.unreadable == 0 {
@@ -113,8 +118,63 @@ impl Admin {
                 "there is no such message in the mailbox of {instance}"
             )));
         }
+        Ok(total)
+    }
+
+    /// Does what a dry run of the same purge has shown, and nothing else: of up to 10,000 messages
+    /// those that it met, as far as they are still there; of more, what stands no further back than
+    /// the last one that it met.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if nothing of it is there any more; whatever the
+    /// store answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`purge`](Self::purge).
+    pub async fn purge_planned(
+        &self,
+        instance: &InstanceId,
+        purge: &Purge,
+        planned: &Purged,
+    ) -> Result<Purged, AdminError> {
+        let keys = self.namespace.keys().instance(instance);
+        let purge = Purge {
+            dry_run: false,
+            ..*purge
+        };
+        let plan = &planned.plan;
+        let total = self
+            .purge_within(&keys, &plan.extents, &purge, Some(plan))
+            .await?;
+        match total.taken_out() {
+            0 => Err(AdminError::refused(format!(
+                "nothing of what was shown stands in the mailbox of {instance} any more"
+            ))),
+            _ => Ok(total),
+        }
+    }
+
+    /// Goes through parts of the mailboxes.
+    async fn purge_within(
+        &self,
+        keys: &InstanceKeys,
+        extents: &[(Lane, KeyRange)],
+        purge: &Purge,
+        plan: Option<&Plan>,
+    ) -> Result<Purged, AdminError> {
+        let mut total = Purged::default();
+        for (lane, range) in extents {
+            let mut next = Some(range.clone());
+            while let Some(range) = next.take() {
+                let batch = self.batch(keys, *lane, range, purge, plan).await?;
+                total.add(batch.purged);
+                next = batch.more.then_some(batch.rest);
+            }
+        }
         if total.taken_out() > 0 && !purge.dry_run {
-            self.settle(&keys).await?;
+            self.settle(keys).await?;
         }
         Ok(total)
     }
@@ -190,6 +250,7 @@ impl Purged {
         self.foreign += other.foreign;
         let room = SHOWN.saturating_sub(self.shown.len());
         self.shown.extend(other.shown.into_iter().take(room));
+        self.plan.add(other.plan);
         let room = MAX_DAMAGED.saturating_sub(self.damaged.len());
         self.damaged.extend(other.damaged.into_iter().take(room));
     }

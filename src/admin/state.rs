@@ -164,6 +164,38 @@ impl Admin {
         edit: &Edit,
         options: SetOptions,
     ) -> Result<Edited, AdminError> {
+        self.edit_if(instance, path, edit, options, None).await
+    }
+
+    /// As [`edit`](Self::edit), but only if what lies at the path is what a dry run has shown.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](super::AdminErrorKind::Refused) if it is not; else as [`edit`](Self::edit).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`edit`](Self::edit).
+    pub async fn edit_planned(
+        &self,
+        instance: &InstanceId,
+        path: &Path,
+        edit: &Edit,
+        options: SetOptions,
+        planned: &Edited,
+    ) -> Result<Edited, AdminError> {
+        self.edit_if(instance, path, edit, options, Some(planned))
+            .await
+    }
+
+    async fn edit_if(
+        &self,
+        instance: &InstanceId,
+        path: &Path,
+        edit: &Edit,
+        options: SetOptions,
+        planned: Option<&Edited>,
+    ) -> Result<Edited, AdminError> {
         let namespace = &self.namespace;
         let keys = namespace.keys().instance(instance);
         self.change_or_plan(options.dry_run, |tx| {
@@ -174,6 +206,12 @@ impl Admin {
                 let version = version.ok_or_else(|| no_state(instance))?;
                 let leaves = state::load(&tx, &keys).await?;
                 let (edited, changes) = plan(&leaves, path, edit, options.change_type)?;
+                // What it becomes follows from what it was.
+                if planned.is_some_and(|planned| planned.before != edited.before) {
+                    return Err(AdminError::refused(format!(
+                        "{path} is not what was shown any more"
+                    )));
+                }
                 if options.dry_run {
                     return Ok(Work::Look(edited));
                 }

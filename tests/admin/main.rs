@@ -11,6 +11,7 @@ mod check;
 mod edits;
 mod moving;
 mod operate;
+mod planned;
 
 use abide::admin::{Admin, Finding};
 use abide::durable::keys::Lane;

@@ -1,7 +1,8 @@
 //! What is different on a terminal: questions, colours and progress.
 
-use crate::support::{Add, Tilling, World, stop};
+use crate::support::{Add, Hold, Till, Tilling, World, stop};
 use crate::terminal::Screen;
+use abide::Poison;
 
 const PURGE: &[&str] = &["purge", "till", "desk", "--head"];
 
@@ -45,6 +46,80 @@ async fn nothing_is_lost_before_the_answer_is_yes() {
     let burn = Screen::of(&world, &["dead", "purge", "--all"]);
     burn.until("the report", |text| text.contains("0 dead letters deleted"));
     assert_eq!(burn.ended(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_while_it_was_asked_is_left_alone() {
+    const ASKED: &str = "Go on? [y/N]";
+    let world = World::sqlite();
+    let node = world
+        .serving(Till { broken: false }, Poison::DeadLetter)
+        .await;
+    let desk = node.server::<Tilling>("desk");
+    desk.call(Add { n: 7 }).await.unwrap();
+    world.done(&["pause", "till", "desk"]);
+    desk.cast_all([Add { n: 1 }, Add { n: 2 }]).await.unwrap();
+    // What was shown is gone, and another message stands in its place.
+    let purge = Screen::of(&world, PURGE);
+    purge.until("the question", |text| text.contains(ASKED));
+    world.done(&[PURGE, &["--yes"]].concat());
+    purge.press("y\r");
+    purge.until("why not", |text| text.contains("nothing of what was shown"));
+    assert_eq!(purge.ended(), 1);
+    let left = world.done(&["mailbox", "till", "desk"]);
+    assert!(
+        left.contains(r#"{"n":2}"#) && left.lines().count() == 2,
+        "{left}"
+    );
+    // The field holds another value.
+    let set = Screen::of(&world, &["set", "till", "desk", "sum", "9"]);
+    set.until("the question", |text| {
+        text.contains("7 becomes 9") && text.contains(ASKED)
+    });
+    world.done(&["set", "till", "desk", "sum", "8", "--yes"]);
+    set.press("y\r");
+    set.until("why not", |text| {
+        text.contains("not what was shown any more")
+    });
+    assert_eq!(set.ended(), 1);
+    assert_eq!(
+        world.done(&["show", "till", "desk", "sum"]),
+        "state.sum = 8\n"
+    );
+    // A letter is new, and stays.
+    world.done(&["purge", "till", "desk", "--head", "--to-dead", "--yes"]);
+    let burn = Screen::of(&world, &["dead", "purge", "till"]);
+    burn.until("the question", |text| {
+        text.contains("1 dead letter would be") && text.contains(ASKED)
+    });
+    world.done(&["cast", "till", "desk", "add", r#"{"n":3}"#]);
+    world.done(&["purge", "till", "desk", "--head", "--to-dead", "--yes"]);
+    burn.press("y\r");
+    burn.until("the report", |text| text.contains("1 dead letter deleted"));
+    assert_eq!(burn.ended(), 0);
+    let letters = world.done(&["dead", "ls", "--json"]);
+    assert!(
+        letters.contains(r#"{"n":3}"#) && letters.lines().count() == 1,
+        "{letters}"
+    );
+    // The lock is another one.
+    world.done(&["resume", "till", "desk"]);
+    desk.cast(Hold {}).await.unwrap();
+    let show = ["lock", "show", "till", "desk"];
+    world.until(&show, |out| !out.is_empty()).await;
+    let end = ["lock", "break", "till", "desk", "--discard"];
+    let question = Screen::of(&world, &end);
+    question.until("the question", |text| text.contains(ASKED));
+    world.done(&[&end[..], &["--yes"]].concat());
+    desk.cast(Hold {}).await.unwrap();
+    world.until(&show, |out| !out.is_empty()).await;
+    question.press("y\r");
+    question.until("why not", |text| {
+        text.contains("another one than was shown")
+    });
+    assert_eq!(question.ended(), 1);
+    world.done(&show);
+    stop(node).await;
 }
 
 /// Whether this process, and so what it starts, ignores SIGINT.

@@ -1,6 +1,6 @@
 //! One transaction's part of a purge.
 
-use super::{Purge, Purged, SHOWN, Selection, tell};
+use super::{Plan, Purge, Purged, SHOWN, Selection, tell};
 use crate::admin::Admin;
 use crate::admin::error::AdminError;
 use crate::admin::foreign::read_messages;
@@ -9,7 +9,7 @@ use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Lane};
 use crate::durable::queue::{self, Queued};
 use crate::durable::{Answer, Namespace, Work, attempts, ready};
-use crate::store::{KeyRange, StoreError, StoreErrorKind, TransactionExt, Tx};
+use crate::store::{KeyRange, StoreError, StoreErrorKind, TransactionExt, Tx, after};
 use futures_util::future::try_join3;
 
 /// How many rows and bytes of messages one transaction takes out: it also writes their answers, and
@@ -35,10 +35,11 @@ impl Admin {
         lane: Lane,
         range: KeyRange,
         purge: &Purge,
+        plan: Option<&Plan>,
     ) -> Result<Batch, AdminError> {
         self.change_or_plan(purge.dry_run, |tx| {
             let range = range.clone();
-            async move { self.take_out(&tx, keys, lane, range, purge).await }
+            async move { self.take_out(&tx, keys, (lane, range), purge, plan).await }
         })
         .await
     }
@@ -47,9 +48,9 @@ impl Admin {
         &self,
         tx: &Tx,
         keys: &InstanceKeys,
-        lane: Lane,
-        range: KeyRange,
+        (lane, range): (Lane, KeyRange),
         purge: &Purge,
+        plan: Option<&Plan>,
     ) -> Result<Work<Batch>, AdminError> {
         let (namespace, now) = (&self.namespace, self.now_ms());
         let only_head = purge.selection == Selection::Head;
@@ -73,10 +74,26 @@ impl Admin {
             more: head.more && !only_head,
             rest: head.rest.clone(),
         };
-        let runs = chosen(&head.messages, purge, &mut batch.purged);
+        let runs = chosen(&head.messages, purge, plan, &mut batch.purged);
         let foreign_too = only_head || purge.selection == Selection::All;
-        let cleared = foreign.iter().filter(|_| foreign_too && !purge.to_dead);
+        let is_planned = |key: &[u8]| plan.is_none_or(|plan| plan.admits(key));
+        let cleared = foreign
+            .iter()
+            .filter(|of| foreign_too && !purge.to_dead && is_planned(&of.key));
         batch.purged.foreign = count(cleared.clone().count());
+        if purge.dry_run {
+            let messages = runs.iter().copied().flatten().map(|of| of.span.clone());
+            let keys = cleared
+                .clone()
+                .map(|of| KeyRange::new(of.key.clone(), after(&of.key)));
+            for range in messages.chain(keys) {
+                batch.purged.plan.note(range.begin.clone());
+                if only_head {
+                    // Alone, and not what stands at the head when it is done.
+                    batch.purged.plan.extents.push((lane, range));
+                }
+            }
+        }
         if (runs.is_empty() && batch.purged.foreign == 0) || purge.dry_run {
             batch.purged.damaged.extend(foreign);
             return Ok(Work::Look(batch));
@@ -106,14 +123,20 @@ impl Admin {
 }
 
 /// The messages that are selected, in runs of neighbours; what they come to is added to the report.
-fn chosen<'a>(messages: &'a [Queued], purge: &Purge, purged: &mut Purged) -> Vec<&'a [Queued]> {
+fn chosen<'a>(
+    messages: &'a [Queued],
+    purge: &Purge,
+    plan: Option<&Plan>,
+    purged: &mut Purged,
+) -> Vec<&'a [Queued]> {
     let is_chosen = |queued: &Queued| {
         let selected = match (purge.selection, &queued.message) {
             (Selection::SentBefore(time), Ok(message)) => message.sent_ms < time,
             (Selection::SentBefore(_), Err(_)) => false,
             _ => true,
         };
-        selected && !(purge.to_dead && queued.message.is_err())
+        let planned = plan.is_none_or(|plan| plan.admits(&queued.span.begin));
+        selected && planned && !(purge.to_dead && queued.message.is_err())
     };
     // Neither a dead letter nor of any age.
     if purge.to_dead || matches!(purge.selection, Selection::SentBefore(_)) {

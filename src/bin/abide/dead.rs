@@ -136,6 +136,7 @@ fn show(session: &mut Session, view: &DeadLetterView) -> Result<(), Failure> {
 async fn dispose(session: &mut Session, args: Disposal, retry: bool) -> Result<(), Failure> {
     let named = args.letters.stamp.is_some();
     let filter = filter(session, args.letters)?;
+    let mut agreed = None;
     if !args.sure.yes {
         let planned = carry_out(session, &filter, retry, true).await?;
         is_found(named, &planned)?;
@@ -150,8 +151,14 @@ async fn dispose(session: &mut Session, args: Disposal, retry: bool) -> Result<(
         plan.extend(planned.damaged.iter().map(damage_line));
         plan.push(summary(&planned, retry, true));
         confirm(args.sure, &plan)?;
+        agreed = Some(planned);
     }
-    let done = carry_out(session, &filter, retry, false).await?;
+    let admin = &session.admin;
+    let done = match (agreed, retry) {
+        (Some(planned), true) => admin.retry_dead_planned(&filter, &planned).await?,
+        (Some(planned), false) => admin.purge_dead_planned(&filter, &planned).await?,
+        (None, _) => carry_out(session, &filter, retry, false).await?,
+    };
     is_found(named, &done)?;
     report(session, &done, retry, false)
 }

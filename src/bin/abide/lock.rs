@@ -67,6 +67,7 @@ async fn end(session: &mut Session, args: &Break) -> Result<(), Failure> {
         (false, true) => Then::DeadLetter,
         (false, false) => Then::Discard,
     };
+    let mut agreed = None;
     if !args.sure.yes {
         let planned = session.admin.break_lock(&instance, then, true).await?;
         if args.sure.dry_run {
@@ -78,8 +79,13 @@ async fn end(session: &mut Session, args: &Break) -> Result<(), Failure> {
         };
         plan.push(summary(&instance, then, true));
         confirm(args.sure, &plan)?;
+        agreed = Some(planned);
     }
-    let broken = session.admin.break_lock(&instance, then, false).await?;
+    let admin = &session.admin;
+    let broken = match agreed {
+        Some(planned) => admin.break_lock_planned(&instance, then, &planned).await?,
+        None => admin.break_lock(&instance, then, false).await?,
+    };
     report(session, &instance, &broken, then, false)
 }
 

@@ -93,6 +93,7 @@ pub(crate) async fn purge(session: &mut Session, args: Args) -> Result<(), Failu
         dry_run: true,
         ..Purge::new(selection)
     };
+    let mut agreed = None;
     if !args.sure.yes {
         let planned = session.admin.purge(&instance, &purge).await?;
         if args.sure.dry_run {
@@ -107,9 +108,19 @@ pub(crate) async fn purge(session: &mut Session, args: Args) -> Result<(), Failu
         plan.extend(damage(&planned).map(damage_line));
         plan.push(summary(&instance, &purge, &planned));
         confirm(args.sure, &plan)?;
+        agreed = Some(planned);
     }
     purge.dry_run = false;
-    let purged = session.admin.purge(&instance, &purge).await?;
+    let purged = match agreed {
+        // What came in the meantime was not shown.
+        Some(planned) => {
+            session
+                .admin
+                .purge_planned(&instance, &purge, &planned)
+                .await?
+        }
+        None => session.admin.purge(&instance, &purge).await?,
+    };
     report(session, &instance, &purge, &purged)
 }
 

@@ -86,14 +86,24 @@ pub(crate) async fn set(session: &mut Session, args: Set) -> Result<(), Failure>
         (Some(value), true) => Edit::Append(value),
     };
     let (admin, path) = (&session.admin, &args.path);
+    let mut agreed = None;
     if !args.sure.yes {
         let planned = admin.edit(&instance, path, &edit, options(true)).await?;
         if args.sure.dry_run {
             return report(session, &instance, &args, &planned);
         }
         confirm(args.sure, &[line(path, &planned)?])?;
+        agreed = Some(planned);
     }
-    let edited = admin.edit(&instance, path, &edit, options(false)).await?;
+    let options = options(false);
+    let edited = match agreed {
+        Some(planned) => {
+            admin
+                .edit_planned(&instance, path, &edit, options, &planned)
+                .await?
+        }
+        None => admin.edit(&instance, path, &edit, options).await?,
+    };
     report(session, &instance, &args, &edited)
 }
 
