@@ -31,7 +31,8 @@ pub struct InstanceFilter {
     /// Only those of this kind.
     pub kind: Option<String>,
     /// Only those that do not progress: with messages or a lock, and something that keeps them, be it
-    /// failed attempts, a claim, a pause, or that the oldest message is older than this.
+    /// failed attempts, a claim, a pause, or that the oldest message is older than this; or a lock that
+    /// nobody holds any more, and nobody has taken over, was taken longer ago than this.
     pub stuck: Option<Duration>,
 }
 
@@ -48,6 +49,10 @@ pub struct InstanceSummary {
     pub priority: LaneSummary,
     /// The lock, if a message holds it. Its message is not read for the summary.
     pub lock: Option<lock::LockView>,
+    /// Whether nobody holds the lock: its holder has given it up, or that one's session is gone. A
+    /// node that serves the kind takes it over. One whose process is dead and whose session was not
+    /// swept yet counts as held; [`nodes`](Admin::nodes) tells who lives.
+    pub lock_abandoned: bool,
     /// The dead letters.
     pub dead_letters: DeadCount,
     /// The pause of the instance itself.
@@ -133,14 +138,18 @@ impl InstanceSummary {
                 || lane.oldest.as_ref().is_some_and(|of| of.message.is_none())
         };
         let age = u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX);
+        let is_old = |time: u64| now_ms.saturating_sub(time) > age;
         lanes.iter().any(hindered)
             || self.paused.is_some()
             || self.kind_paused.is_some()
             || self.lock.as_ref().is_some_and(|lock| lock.attempts > 0)
             || !self.damaged.is_empty()
+            || self.oldest_ms().is_some_and(is_old)
+            // With no message behind it, nothing else shows that nobody is at work.
             || self
-                .oldest_ms()
-                .is_some_and(|sent| now_ms.saturating_sub(sent) > age)
+                .lock
+                .as_ref()
+                .is_some_and(|lock| self.lock_abandoned && is_old(lock.taken_ms))
     }
 }
 

@@ -20,7 +20,7 @@ use abide::server::{
     ReadContext, Ref, Routes, Server,
 };
 use abide::store::{Database, MemoryStore, Store};
-use abide::testing::sim::Sim;
+use abide::testing::sim::{Node as Process, Sim};
 use abide::{InstanceId, KindOptions, Node, Poison, codec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -201,12 +201,17 @@ impl World {
 
     /// A node that serves the log.
     pub(crate) fn serve(&self, name: &str, strict: bool, poison: Poison) -> Node {
+        self.serve_in(&self.sim.node(name), strict, poison)
+    }
+
+    /// A node that serves the log, in a process that may crash.
+    pub(crate) fn serve_in(&self, process: &Process, strict: bool, poison: Poison) -> Node {
         let options = KindOptions::default()
             .poison(poison)
             .backoff(secs(1), secs(1))
             .attempts(2);
         let builder = Node::builder_on(Arc::new(self.store.clone()))
-            .env(self.sim.node(name).env())
+            .env(process.env())
             .namespace(NAMESPACE)
             .serve_with(Log { strict }, options);
         self.run(async move { builder.start().await.unwrap() })

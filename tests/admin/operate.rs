@@ -364,3 +364,45 @@ fn sessions_and_nodes_show_who_lives_and_serves_what() {
     assert_eq!(sessions.items.len(), 1);
     let _ = <Logging as abide::server::Protocol>::KIND;
 }
+
+/// The ids of the instances that are stuck for longer than a minute.
+fn stuck(world: &World) -> Vec<(String, bool)> {
+    let filter = InstanceFilter {
+        stuck: Some(secs(60)),
+        ..InstanceFilter::default()
+    };
+    world.run(async {
+        let page = world.admin.instances(&filter, None, 100).await.unwrap();
+        let items = page.items.into_iter();
+        items
+            .map(|of| (of.instance.id().to_owned(), of.lock_abandoned))
+            .collect()
+    })
+}
+
+#[test]
+fn a_lock_that_nobody_holds_any_more_is_stuck_though_no_message_waits() {
+    for crash in [false, true] {
+        let world = World::new(51);
+        let process = world.sim.node("a");
+        let node = world.serve_in(&process, true, Poison::DeadLetter);
+        world.run(async { reference(&node, "x").cast(Slow(7)).await.unwrap() });
+        world.sleep(secs(300));
+        // It takes long, and somebody is at it.
+        assert_eq!(stuck(&world), []);
+        // Nobody is left who serves the kind; whoever only sends sweeps the session of a dead process.
+        let sender = world.sender();
+        match crash {
+            true => process.crash(),
+            false => world.stop(&node),
+        }
+        world.sleep(secs(240));
+        assert_eq!(stuck(&world), [("x".to_owned(), true)], "crash: {crash}");
+        let other = world.serve("b", true, Poison::DeadLetter);
+        world.sleep(secs(60));
+        let x = world.run(async { world.admin.instance(&log("x")).await.unwrap() });
+        assert!(x.lock.unwrap().session.is_some() && !x.lock_abandoned);
+        world.stop(&other);
+        world.stop(&sender);
+    }
+}

@@ -5,9 +5,10 @@ use crate::admin::foreign::{read_letters, read_messages};
 use crate::admin::lock::LockView;
 use crate::admin::page::{Damage, or_damage};
 use crate::durable::keys::{InstanceKeys, Lane};
+use crate::durable::lock::Lock;
 use crate::durable::{Namespace, attempts, directory, pause, queue, ready, state};
 use crate::id::InstanceId;
-use crate::store::{Stamp, StoreError, Tx};
+use crate::store::{Stamp, StoreError, TransactionExt, Tx};
 use futures_util::future::{try_join, try_join3, try_join4};
 
 /// How many dead letters are counted before the count is called a lower bound.
@@ -50,7 +51,11 @@ pub(in crate::admin) async fn summarize(
     let (letters, of_letters) = letters;
     damaged.extend(of_letters);
     let length = or_damage(length, &keys.length(), &mut damaged)?;
-    let held = or_damage(held, &keys.lock(), &mut damaged)?;
+    let held = or_damage(held, &keys.lock(), &mut damaged)?.flatten();
+    let lock_abandoned = match &held {
+        Some(held) => is_abandoned(tx, namespace, held).await?,
+        None => false,
+    };
     let paused = or_damage(pauses.0, &keys.paused(), &mut damaged)?;
     let kind_paused = or_damage(pauses.1, keys.kind_paused(), &mut damaged)?;
     let version = or_damage(state.0, &keys.version(), &mut damaged)?.flatten();
@@ -66,7 +71,8 @@ pub(in crate::admin) async fn summarize(
         length: u64::try_from(length.unwrap_or(0)).unwrap_or(0),
         ordinary,
         priority,
-        lock: held.flatten().map(|held| LockView::new(&held)),
+        lock: held.map(|held| LockView::new(&held)),
+        lock_abandoned,
         dead_letters: letters,
         paused: paused.flatten().map(Into::into),
         kind_paused: kind_paused.flatten().map(Into::into),
@@ -76,6 +82,15 @@ pub(in crate::admin) async fn summarize(
         marked,
         damaged,
     })
+}
+
+/// Whether nobody holds a lock any more.
+async fn is_abandoned(tx: &Tx, namespace: &Namespace, held: &Lock) -> Result<bool, StoreError> {
+    if held.is_given_up() {
+        return Ok(true);
+    }
+    let holder = namespace.keys().session(held.session);
+    Ok(tx.peek(&holder.heartbeat()).await?.is_none())
 }
 
 async fn lane(

@@ -130,7 +130,7 @@ pub(crate) struct Ls {
     /// Only those that do not progress.
     #[arg(long)]
     pub(crate) stuck: bool,
-    /// How old a message must be to be called stuck for its age alone.
+    /// How old a message must be, or a lock that nobody holds, to be called stuck for its age alone.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration, requires = "stuck")]
     pub(crate) older_than: Duration,
 }

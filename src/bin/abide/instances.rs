@@ -124,6 +124,9 @@ pub(crate) fn remarks(summary: &InstanceSummary) -> String {
             }
         }
     }
+    if summary.lock_abandoned {
+        remarks.push("nobody holds the lock".to_owned());
+    }
     if let Some(lock) = summary.lock.as_ref().filter(|lock| !lock.error.is_empty()) {
         remarks.push(format!("failed under the lock: {}", lock.error));
     }

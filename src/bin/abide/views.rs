@@ -56,6 +56,7 @@ pub(crate) fn instance(summary: &InstanceSummary) -> Object {
             "lock",
             summary.lock.as_ref().map(|held| lock(Object::new(), held)),
         )
+        .plain("lock_abandoned", summary.lock_abandoned)
         .plain("dead_letters", summary.dead_letters.count)
         .plain("more_dead_letters", summary.dead_letters.more)
         .object("paused", summary.paused.as_ref().map(pause))
