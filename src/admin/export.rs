@@ -1,9 +1,9 @@
 //! Writing a namespace, a kind or an instance as a stream of records.
 //!
 //! What an instance has is read in one transaction, and so is of one moment, if it is no more than
-//! some megabytes. A larger one takes several, each of which looks whether the instance went on
-//! meanwhile; if it did, the export ends with an error that says so: pause what is large. The state
-//! is read whole, as its server does; the rest in pages.
+//! some megabytes. A larger one takes several, and is of one moment too: they look whether the instance
+//! went on meanwhile, and whether an operator moved messages; if so, the export ends with an error that
+//! says so. Pause what is large. What is only pushed meanwhile does not matter.
 //!
 //! An export that was interrupted goes on behind the last instance that is whole in what it has
 //! written: instances follow each other in the order of their keys.
@@ -75,8 +75,8 @@ impl Admin {
 }
 
 impl Export<'_> {
-    /// The next records; none at the end. Some megabytes at most, but for a state or a message that
-    /// is larger.
+    /// The next records; none at the end. Some megabytes at most, but for a message or a leaf that is
+    /// larger.
     ///
     /// # Errors
     ///

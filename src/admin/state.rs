@@ -74,19 +74,35 @@ pub struct SetOptions {
 }
 
 impl Admin {
-    /// Reads a state, whole: as its server does.
+    /// Reads a state, whole: as its server does, in one transaction, which lives for five seconds. A state
+    /// that takes longer is read in parts, with [`state_at`](Self::state_at).
     ///
     /// # Errors
     ///
     /// [`NotFound`](super::AdminErrorKind::NotFound) if the instance has no state; whatever the
     /// store answers.
     pub async fn state(&self, instance: &InstanceId) -> Result<StateView, AdminError> {
+        self.state_at(instance, &Path::root()).await
+    }
+
+    /// Reads the part of a state that lies at a path and below it, and nothing else: however large the
+    /// rest is. Without leaves if nothing is stored there.
+    ///
+    /// # Errors
+    ///
+    /// As [`state`](Self::state).
+    pub async fn state_at(
+        &self,
+        instance: &InstanceId,
+        path: &Path,
+    ) -> Result<StateView, AdminError> {
         let keys = self.namespace.keys().instance(instance);
         let read = self.look(|tx| {
             let keys = keys.clone();
             async move {
                 let version = async { Ok(state::read_version(&tx, &keys).await) };
-                try_join(version, state::salvage(&tx, &keys)).await
+                let part = state::tree(&keys, path);
+                try_join(version, state::salvage(&tx, &keys, part)).await
             }
         });
         let (version, salvaged) = read.await?;
@@ -144,6 +160,8 @@ impl Admin {
     }
 
     /// Changes what lies at a path, as if the server had. Nodes see it before their next message.
+    ///
+    /// The whole state is read for it, in one transaction, which lives for five seconds.
     ///
     /// # Errors
     ///

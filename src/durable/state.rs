@@ -25,13 +25,11 @@ use super::value::corrupt;
 use crate::codec::{Change, Leaves, Path};
 use crate::planted::{Bug, planted};
 use crate::store::{
-    CommitStamp, Isolation, KeyRange, KeyValue, MAX_KEY_BYTES, StoreError, TransactionExt, Tx,
+    CommitStamp, Isolation, KeyRange, KeyValue, MAX_KEY_BYTES, StoreError, Tx, after,
 };
 use bytes::Bytes;
 pub(crate) use parts::{load_lazily, load_part};
 use std::future::Future;
-use std::ops::ControlFlow;
-use std::sync::Arc;
 
 /// The format of the version's value and of the leaves.
 const FORMAT: u8 = 1;
@@ -45,6 +43,11 @@ const CHUNKS: u8 = 0x00;
 /// What the tuple layer begins no element with, and what follows a zero inside a text: the end of
 /// everything below a key.
 const BELOW_END: u8 = 0xff;
+
+/// How many rows of a state are salvaged at once: more while they come to no more than so many bytes.
+const SALVAGED_AT_FIRST: usize = 100;
+const SALVAGED_AT_LAST: usize = 1_600;
+const SALVAGED_BYTES: usize = 1_000_000;
 
 /// Which state is stored, and by which version of its type it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,31 +96,77 @@ pub(crate) fn load(
 /// What can be read of a state, and the keys of what cannot.
 type Salvaged = (Leaves, Vec<(Bytes, StoreError)>);
 
+/// The keys of what is stored at a path and below it.
+pub(crate) fn tree(keys: &InstanceKeys, path: &Path) -> KeyRange {
+    let all = keys.state();
+    match path.as_tuple() {
+        [] => all,
+        path => {
+            let key = [&all.begin[..], path].concat();
+            KeyRange::new(key.clone(), with(&key, BELOW_END))
+        }
+    }
+}
+
 /// As [`load`], but passes over what is damaged, and says what that was: for whoever looks at a
-/// state that its server cannot read.
+/// state that its server cannot read. Of a part of the state that begins where a leaf begins.
 ///
 /// # Errors
 ///
 /// Whatever the store answers.
-pub(crate) fn salvage(
+pub(crate) async fn salvage(
     tx: &Tx,
     keys: &InstanceKeys,
-) -> impl Future<Output = Result<Salvaged, StoreError>> + Send + use<> {
-    let tx = Arc::clone(tx);
-    let range = keys.state();
-    async move {
-        let mut loading = Loading::new(&range.begin);
-        let mut damage = Vec::new();
-        let pages = tx.for_each_page(&range, Isolation::Snapshot, |page| {
-            for row in page {
-                loading.salvage(row, &mut damage);
-            }
-            ControlFlow::Continue(())
-        });
-        pages.await?;
-        loading.give_up(&mut damage);
-        Ok((loading.leaves, damage))
+    range: KeyRange,
+) -> Result<Salvaged, StoreError> {
+    let (salvaged, _) = salvage_some(tx, keys, range, usize::MAX).await?;
+    Ok(salvaged)
+}
+
+/// As [`salvage`], but about so many bytes, and what is left to be read then: whole leaves, and at
+/// least one.
+///
+/// # Errors
+///
+/// Whatever the store answers.
+pub(crate) async fn salvage_some(
+    tx: &Tx,
+    keys: &InstanceKeys,
+    range: KeyRange,
+    most: usize,
+) -> Result<(Salvaged, Option<KeyRange>), StoreError> {
+    let mut loading = Loading::new(&keys.state().begin);
+    let (mut damage, mut read) = (Vec::new(), 0);
+    // Nothing is known of the rows yet: they may be as large as rows can be.
+    let mut size = SALVAGED_AT_FIRST;
+    let mut rest = range.clone();
+    loop {
+        let page = tx.get_range(rest.read().limit(size).snapshot()).await?;
+        let full = page.len() >= size;
+        let before = read;
+        for row in page {
+            read += row.key.len() + row.value.len();
+            rest.begin = after(&row.key);
+            loading.salvage(row, &mut damage);
+        }
+        if !full {
+            loading.give_up(&mut damage);
+            return Ok(((loading.leaves, damage), None));
+        }
+        if read - before <= SALVAGED_BYTES {
+            size = (size * 2).min(SALVAGED_AT_LAST);
+        }
+        // The leaf that the part begins with comes to its end first.
+        let is_first = |open: &Open| open.key == range.begin;
+        if read >= most && !loading.open.as_ref().is_some_and(is_first) {
+            break;
+        }
     }
+    // A leaf that is cut is read again, whole.
+    if let Some(open) = loading.open.take() {
+        rest.begin = open.key;
+    }
+    Ok(((loading.leaves, damage), Some(rest)))
 }
 
 /// As [`salvage`], but reads only so many rows. Whether more follow; a leaf that the end of the rows

@@ -2,7 +2,12 @@
 
 use crate::{All, Put, World, log, put, reference, secs};
 use abide::Poison;
-use abide::admin::{Admin, AdminError, AdminErrorKind, ImportOptions, Imported, Record, Scope};
+use abide::admin::{
+    Admin, AdminError, AdminErrorKind, DeadFilter, ImportOptions, Imported, Purge, Record, Scope,
+    Selection, SetOptions,
+};
+use abide::codec::{Path, Value};
+use abide::durable::keys::Lane;
 
 async fn export(admin: &Admin, scope: Scope) -> Vec<String> {
     let mut export = admin.export(scope);
@@ -24,6 +29,27 @@ async fn import(
         import.push(Record::from_line(line)?).await?;
     }
     import.finish().await
+}
+
+/// Exports with something done between the first records of an instance and the rest.
+async fn export_beside(
+    admin: &Admin,
+    id: &str,
+    meanwhile: impl AsyncFnOnce(),
+) -> Result<Vec<String>, AdminError> {
+    let mut export = admin.export(Scope::Instance(log(id)));
+    let mut meanwhile = Some(meanwhile);
+    let mut lines = Vec::new();
+    while let Some(records) = export.next().await? {
+        lines.extend(records.iter().map(|record| record.to_line().unwrap()));
+        if lines.len() > 40
+            && let Some(meanwhile) = meanwhile.take()
+        {
+            meanwhile().await;
+        }
+    }
+    assert!(meanwhile.is_none());
+    Ok(lines)
 }
 
 /// A namespace with states, dead letters, messages in order, and pauses.
@@ -281,4 +307,136 @@ fn a_hostile_stream_is_refused_and_nothing_panics() {
         let half = &lines[at][..lines[at].len() / 2];
         assert!(Record::from_line(half).is_err());
     }
+}
+
+/// Messages from this number on, in `x`, which nobody works on.
+fn long_mailbox(seed: u64, numbers: std::ops::Range<u64>) -> World {
+    let world = World::new(seed);
+    let sender = world.sender();
+    world.run(async {
+        for number in numbers {
+            sender.courier().cast(vec![put("x", number)]).await.unwrap();
+        }
+    });
+    world.stop(&sender);
+    world
+}
+
+fn to_dead(selection: Selection) -> Purge {
+    Purge {
+        to_dead: true,
+        ..Purge::new(selection)
+    }
+}
+
+/// Else it would be exported twice: as the message that it was, and as the letter that it is.
+#[test]
+fn an_export_ends_if_a_message_that_was_exported_becomes_a_dead_letter() {
+    let world = long_mailbox(61, 0..1_500);
+    world.run(async {
+        let admin = &world.admin;
+        let page = admin.mailbox(&log("x"), Lane::Ordinary, None, 10).await;
+        // Not the head, which shows by itself that the instance went on.
+        let fifth = page.unwrap().items[4].stamp;
+        let ended = export_beside(admin, "x", async || {
+            let purge = to_dead(Selection::Stamp(fifth));
+            let purged = admin.purge(&log("x"), &purge).await.unwrap();
+            assert_eq!(purged.messages, 1);
+        });
+        let ended = ended.await.map(|lines| lines.len());
+        assert_eq!(ended.unwrap_err().kind(), AdminErrorKind::Refused);
+    });
+}
+
+/// Else it would be lost: it stands where the export has been already.
+#[test]
+fn an_export_ends_if_a_dead_letter_is_retried_behind_what_was_exported() {
+    let world = long_mailbox(62, 0..1_500);
+    let sender = world.sender();
+    world.run(async {
+        let admin = &world.admin;
+        let purge = to_dead(Selection::All);
+        admin.purge(&log("x"), &purge).await.unwrap();
+        // They stand at the head before and after.
+        let waiting = vec![put("x", 1), put("x", 2)];
+        sender.courier().cast(waiting).await.unwrap();
+        let ended = export_beside(admin, "x", async || {
+            let retried = admin.retry_dead(&DeadFilter::default(), false).await;
+            assert_eq!(retried.unwrap().letters, 1_500);
+        });
+        let ended = ended.await.map(|lines| lines.len());
+        assert_eq!(ended.unwrap_err().kind(), AdminErrorKind::Refused);
+    });
+}
+
+#[test]
+fn messages_that_come_while_a_long_instance_is_exported_do_not_end_the_export() {
+    let world = long_mailbox(63, 0..2_500);
+    let sender = world.sender();
+    let lines = world.run(async {
+        let exported = export_beside(&world.admin, "x", async || {
+            sender.courier().cast(vec![put("x", 9)]).await.unwrap();
+        });
+        exported.await.unwrap()
+    });
+    let new = World::new(64);
+    let imported = new.run(import(&new.admin, &lines, ImportOptions::default()));
+    // The export had not come to the end of the mailbox yet.
+    assert_eq!(imported.unwrap().messages, 2_501);
+}
+
+/// The line of a leaf of a state.
+fn leaf(path: &Path, value: &Value) -> String {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let payload = value.to_payload().unwrap().to_vec();
+    let fields = [
+        (text("path"), Value::Bytes(path.as_tuple().to_vec())),
+        (text("bytes"), Value::Bytes(payload)),
+    ];
+    let leaf = [(text("leaf"), Value::Map(fields.to_vec()))];
+    Value::Map(leaf.to_vec()).to_json().unwrap()
+}
+
+/// A state of more than one transaction's worth of leaves, which are several rows each.
+#[test]
+fn a_large_state_is_exported_in_pages_of_one_version() {
+    let old = World::new(65);
+    let node = old.serve("a", true, Poison::DeadLetter);
+    let path = |name: &str| Path::root().child("seen").child(name);
+    old.run(async { reference(&node, "x").call(Put(1)).await.unwrap() });
+    old.stop(&node);
+    let mut lines = old.run(export(&old.admin, Scope::Instance(log("x"))));
+    let large = Value::Text("n".repeat(100_000));
+    let place = lines.len() - 2;
+    let leaves = (0..110).map(|number| leaf(&path(&format!("large{number}")), &large));
+    lines.splice(place..place, leaves);
+    let count = lines.len() - 1;
+    *lines.last_mut().unwrap() = format!(r#"{{"end":{{"records":{count}}}}}"#);
+    let world = World::new(67);
+    world
+        .run(import(&world.admin, &lines, ImportOptions::default()))
+        .unwrap();
+    let admin = &world.admin;
+    let whole = world.run(async { export_beside(admin, "x", async || {}).await.unwrap() });
+    assert_eq!(whole.len(), lines.len());
+    let new = World::new(66);
+    new.run(import(&new.admin, &whole, ImportOptions::default()))
+        .unwrap();
+    assert_eq!(new.doctor(), []);
+    let copy = new.run(async { new.admin.state(&log("x")).await.unwrap() });
+    world.run(async {
+        assert_eq!(copy.leaves, admin.state(&log("x")).await.unwrap().leaves);
+        let ended = export_beside(admin, "x", async || {
+            let (limit, options) = (Path::root().child("limit"), SetOptions::default());
+            let value = Value::from_json("5").unwrap();
+            admin.set(&log("x"), &limit, &value, options).await.unwrap();
+        });
+        let ended = ended.await.map(|lines| lines.len());
+        assert_eq!(ended.unwrap_err().kind(), AdminErrorKind::Refused);
+        // Of so much a part can be read alone.
+        let part = admin.state_at(&log("x"), &path("n1")).await.unwrap();
+        assert_eq!(part.leaves.iter().count(), 1);
+        let nothing = admin.state_at(&log("x"), &path("n2")).await.unwrap();
+        assert!(nothing.leaves.is_empty() && nothing.schema.is_some());
+    });
 }

@@ -11,18 +11,16 @@ use abide::codec::{Path, Value};
 pub(crate) async fn show(session: &mut Session, args: Show) -> Result<(), Failure> {
     let instance = args.named.instance()?;
     let path = args.path.unwrap_or_else(Path::root);
-    let view = session.admin.state(&instance).await?;
+    let view = session.admin.state_at(&instance, &path).await?;
     let value = view.value_at(&path).and_then(|value| value.to_json());
-    let value = match value {
-        Ok(value) => Some(value),
-        // The rest is shown all the same.
-        Err(_) if !view.damaged.is_empty() || view.value().is_err() => None,
-        Err(_) => {
-            return Err(Failure::refused(format!(
-                "not found: nothing is stored at {path}"
-            )));
-        }
-    };
+    let is_absent = view.leaves.is_empty() && view.damaged.is_empty();
+    if is_absent && path != Path::root() {
+        return Err(Failure::refused(format!(
+            "not found: nothing is stored at {path}"
+        )));
+    }
+    // What of it can be read is shown all the same.
+    let value = value.ok();
     if session.out.is_json() {
         let object = views::of("state", &instance)
             .text("path", &path.to_string())

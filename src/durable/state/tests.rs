@@ -3,7 +3,7 @@ use crate::codec::diff;
 use crate::durable::chunk::CHUNK_BYTES;
 use crate::durable::keys::Keys;
 use crate::id::InstanceId;
-use crate::store::{MemoryStore, Store, StoreErrorKind};
+use crate::store::{MemoryStore, Store, StoreErrorKind, TransactionExt};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
