@@ -5,7 +5,7 @@
 //! finding. Three parts follow each other: every key and value for itself; every instance, its parts
 //! compared; every ready mark and directory entry.
 //!
-//! Of sessions only those are findings that have no heartbeat and replies all the same; whether one
+//! Of sessions only those are findings that have no heartbeat and something else all the same; whether one
 //! with a heartbeat lives no single look can tell, and nodes sweep the dead ones.
 
 mod finding;

@@ -1,6 +1,6 @@
 //! What the doctor finds, and mends.
 
-use crate::{All, Put, World, log, put, reference, secs};
+use crate::{All, Put, Slow, World, log, put, reference, secs};
 use abide::Poison;
 use abide::admin::{FindingCode, InstanceFilter};
 use abide::durable::keys::Lane;
@@ -107,6 +107,156 @@ fn records_that_cannot_be_read_are_written_anew_and_nothing_is_lost() {
         page.unwrap().items
     });
     assert_eq!(listed.len(), 1);
+}
+
+/// Removes keys behind everybody's back.
+fn lose(world: &World, ranges: &[abide::store::KeyRange]) {
+    let tx = world.store.begin().unwrap();
+    for range in ranges {
+        tx.clear_range(range);
+    }
+    world.run(async { tx.commit().await.unwrap() });
+}
+
+fn fix_all(world: &World) {
+    let findings = world.doctor();
+    world.run(async {
+        for finding in findings.iter().filter(|of| of.is_fixable()) {
+            world.admin.fix(finding).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_message_whose_lock_is_gone_becomes_a_dead_letter() {
+    let world = World::new(71);
+    let node = world.serve("a", true, Poison::DeadLetter);
+    world.run(async { reference(&node, "x").cast(Slow(7)).await.unwrap() });
+    world.sleep(secs(5));
+    world.stop(&node);
+    assert_eq!(world.doctor(), []);
+    let keys = world.admin.namespace().keys().instance(&log("x"));
+    let header = keys.lock();
+    lose(
+        &world,
+        &[abide::store::KeyRange::new(
+            header.clone(),
+            [&header[..], &[0]].concat(),
+        )],
+    );
+    assert_eq!(
+        codes(&world),
+        [
+            FindingCode::MarkOverNothing,
+            FindingCode::MessageWithoutLock
+        ]
+    );
+    fix_all(&world);
+    assert_eq!(world.doctor(), []);
+    world.run(async {
+        let letters = world
+            .admin
+            .dead_letters(&Default::default(), None, 10)
+            .await
+            .unwrap();
+        let letter = letters.items[0].letter.clone().unwrap();
+        assert_eq!(
+            (letters.items.len(), letter.message.name.as_str()),
+            (1, "slow")
+        );
+        // Nothing ran it; whoever decides so has it run.
+        world
+            .admin
+            .retry_dead(&Default::default(), false)
+            .await
+            .unwrap();
+    });
+    let node = world.serve("b", false, Poison::DeadLetter);
+    world.sleep(secs(5));
+    let entries = world.run(async { reference(&node, "x").query(All).await.unwrap() });
+    assert_eq!(entries, [7]);
+}
+
+#[test]
+fn a_lock_whose_message_is_gone_is_found_and_can_be_broken() {
+    let world = World::new(72);
+    let node = world.serve("a", true, Poison::DeadLetter);
+    world.run(async { reference(&node, "x").cast(Slow(7)).await.unwrap() });
+    world.sleep(secs(5));
+    world.stop(&node);
+    let keys = world.admin.namespace().keys().instance(&log("x"));
+    lose(&world, &[keys.lock_message()]);
+    assert_eq!(codes(&world), [FindingCode::LockWithoutMessage]);
+    fix_all(&world);
+    assert_eq!(codes(&world), [FindingCode::LockWithoutMessage]);
+    world.run(async {
+        let discard = abide::admin::Then::Discard;
+        world
+            .admin
+            .break_lock(&log("x"), discard, false)
+            .await
+            .unwrap();
+    });
+    assert_eq!(world.doctor(), []);
+}
+
+#[test]
+fn what_is_left_of_an_absent_session_is_found_and_removed() {
+    let world = World::new(73);
+    let keys = world.admin.namespace().keys().clone();
+    let gone = |byte| keys.session(abide::durable::keys::SessionId::from_bytes([byte; 16]));
+    let one = 1_u64.to_le_bytes();
+    // Markers as a process writes them, and as none does.
+    let node = world.sender();
+    world.run(async { node.courier().cast(vec![put("x", 1)]).await.unwrap() });
+    let marker = world.run(async {
+        let tx = world.store.begin().unwrap();
+        let page = tx.get_range(keys.sessions().read()).await.unwrap();
+        let own = node.namespace().keys().sessions();
+        let rows = page.into_iter().filter(|row| own.contains(&row.key));
+        let row = rows.last().unwrap();
+        row.value
+    });
+    world.stop(&node);
+    world.plant(&[
+        (&gone(7).outcome(3), &marker),
+        (&gone(7).outcome(4), b"junk"),
+        (&gone(7).reply(1, 0), b"reply"),
+        (&gone(7).reply_wake(), &one),
+        (&gone(8).reply_wake(), &one),
+    ]);
+    let found: Vec<_> = world
+        .doctor()
+        .into_iter()
+        .map(|of| (of.code, of.key))
+        .collect();
+    let expected = [
+        (FindingCode::RemainsOfAbsentSession, gone(7).outcome(3)),
+        (FindingCode::RepliesOfAbsentSession, gone(7).reply(1, 0)),
+        (FindingCode::RemainsOfAbsentSession, gone(8).reply_wake()),
+    ];
+    assert_eq!(found, expected);
+    fix_all(&world);
+    assert_eq!(world.doctor(), []);
+}
+
+#[test]
+fn pauses_of_however_many_kinds_are_listed() {
+    let world = World::new(74);
+    let keys = world.admin.namespace().keys().clone();
+    let rows: Vec<_> = (0..2_500)
+        .map(|number| keys.kind_paused(&format!("kind{number}")))
+        .collect();
+    world.run(async { world.admin.pause_kind("first", "why").await.unwrap() });
+    let pause = world.run(async {
+        let tx = world.store.begin().unwrap();
+        let page = tx.get_range(keys.kinds_paused().read()).await.unwrap();
+        page[0].value.clone()
+    });
+    let rows: Vec<(&[u8], &[u8])> = rows.iter().map(|key| (&key[..], &pause[..])).collect();
+    world.plant(&rows);
+    let (kinds, damaged) = world.run(async { world.admin.paused_kinds().await.unwrap() });
+    assert_eq!((kinds.len(), damaged.len()), (2_501, 0));
 }
 
 #[test]

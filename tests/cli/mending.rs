@@ -251,3 +251,37 @@ async fn a_restored_namespace_begins_anew_while_its_nodes_live(world: World) {
     stop(node).await;
     assert_eq!(world.done(&["doctor"]), "nothing is wrong\n");
 }
+
+/// What stands in the way of the doctor is no error of the command, so it is among the objects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_says_in_its_json_what_it_could_not_mend() {
+    let world = World::sqlite();
+    let node = world.producer().await;
+    let keys = node.namespace().keys();
+    let desk = keys.instance(&InstanceId::new("till", "desk").unwrap());
+    let store = store::open(&world.url).await.unwrap();
+    let tx = store.begin().unwrap();
+    // One chunk of a message, which says that it is the only one; and nothing that can be read in it.
+    tx.set(&desk.lock_message_chunk(0), b"\0\x01\xff");
+    tx.commit().await.unwrap();
+    stop(node).await;
+    let fixed = world.abide(&["doctor", "--fix", "--json"]);
+    assert_eq!((fixed.code, fixed.err.as_str()), (1, ""), "{fixed:?}");
+    let objects = fixed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let objects: Vec<serde_json::Value> = objects.collect();
+    let code = |of: &serde_json::Value| of["code"] == "message-without-lock";
+    let found = objects.iter().find(|of| code(of)).unwrap();
+    assert_eq!(
+        (&found["fixable"], &found["fixed"]),
+        (&true.into(), &false.into())
+    );
+    let why = found["not_fixed"].as_str().unwrap();
+    assert!(why.contains("unknown format 255"), "{why}");
+    let other = objects.iter().find(|of| !code(of)).unwrap();
+    assert!(other["not_fixed"].is_null());
+    let text = world.abide(&["doctor", "--fix"]);
+    assert!(text.err.starts_with("not fixed: "), "{text:?}");
+}

@@ -36,8 +36,14 @@ pub enum FindingCode {
     StateWithoutEntry,
     /// A directory entry of an instance that has no state.
     EntryWithoutState,
+    /// A message under no lock: nobody would ever look at it, and the next lock would write over it.
+    MessageWithoutLock,
+    /// A lock without the message that it is held for: whoever takes it over has nothing to run.
+    LockWithoutMessage,
     /// Replies for a session that is gone.
     RepliesOfAbsentSession,
+    /// Outcome markers, or the wake counter of its replies, of a session that is gone.
+    RemainsOfAbsentSession,
     /// An import that has not come to its end.
     UnfinishedImport,
     /// The namespace is of a layout that this version of the crate does not read.
@@ -63,7 +69,10 @@ impl FindingCode {
             Self::VersionWithoutLeaves => "version-without-leaves",
             Self::StateWithoutEntry => "state-without-entry",
             Self::EntryWithoutState => "entry-without-state",
+            Self::MessageWithoutLock => "message-without-lock",
+            Self::LockWithoutMessage => "lock-without-message",
             Self::RepliesOfAbsentSession => "replies-of-absent-session",
+            Self::RemainsOfAbsentSession => "remains-of-absent-session",
             Self::UnfinishedImport => "unfinished-import",
             Self::OtherLayout => "other-layout",
         }
@@ -81,7 +90,9 @@ impl FindingCode {
                 | Self::StaleAttempts
                 | Self::StateWithoutEntry
                 | Self::EntryWithoutState
+                | Self::MessageWithoutLock
                 | Self::RepliesOfAbsentSession
+                | Self::RemainsOfAbsentSession
         )
     }
 }

@@ -3,10 +3,11 @@
 use super::instance::{count, is_about};
 use super::rows::is_bad;
 use super::{Finding, FindingCode};
-use crate::admin::purge::is_idle;
+use crate::admin::purge::{is_idle, tell};
 use crate::admin::{Admin, AdminError};
+use crate::durable::dead::{self, DeadLetter};
 use crate::durable::keys::{InstanceKeys, Key, Lane};
-use crate::durable::{Work, attempts, directory, ready, state};
+use crate::durable::{Answer, Work, attempts, directory, lock, ready, state};
 use crate::id::InstanceId;
 use crate::store::{Isolation, TransactionExt, Tx};
 
@@ -31,7 +32,9 @@ impl Admin {
         }
         self.change(|tx| async move {
             let fixed = match (finding.code, &finding.instance) {
-                (FindingCode::RepliesOfAbsentSession, _) => self.sweep(&tx, finding).await?,
+                (FindingCode::RepliesOfAbsentSession | FindingCode::RemainsOfAbsentSession, _) => {
+                    self.sweep(&tx, finding).await?
+                }
                 (FindingCode::UndecodableRecord, _) => self.renew(&tx, finding).await?,
                 (code, Some(instance)) => self.mend(&tx, code, instance).await?,
                 _ => false,
@@ -71,6 +74,7 @@ impl Admin {
                 Ok(due)
             }
             FindingCode::WrongLength => self.recount(tx, &keys).await,
+            FindingCode::MessageWithoutLock => self.bury_unlocked(tx, &keys).await,
             FindingCode::StaleAttempts => {
                 let mut due = false;
                 for lane in [Lane::Ordinary, Lane::Priority] {
@@ -104,6 +108,32 @@ impl Admin {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Makes a dead letter of a message that stands under no lock: whether it was handled nobody knows,
+    /// so it is not run again before somebody has decided so.
+    async fn bury_unlocked(&self, tx: &Tx, keys: &InstanceKeys) -> Result<bool, AdminError> {
+        let alone = tx.read(&keys.lock()).await?.is_none();
+        let nothing = tx.is_empty(&keys.lock_message(), Isolation::Serializable);
+        if !alone || nothing.await? {
+            return Ok(false);
+        }
+        let now = self.now_ms();
+        let letter = DeadLetter {
+            message: lock::read_message(tx, keys).await?,
+            // That stood in the lock.
+            lane: Lane::Ordinary,
+            incarnation: self.namespace.incarnation(),
+            error: "it was under a lock that was not there any more".to_owned(),
+            attempts: 0,
+            first_failed_ms: now,
+            dead_ms: now,
+        };
+        dead::write_new(tx, keys, 0, &letter)?;
+        let answer = Answer::DeadLetter(letter.error);
+        tell(tx, &self.namespace, &letter.message, &answer)?;
+        lock::clear(tx, keys);
+        Ok(true)
     }
 
     /// Counts the messages, serializably, and writes how many there are.

@@ -82,6 +82,23 @@ pub(super) async fn check(
             what_is_wrong(&keys.lock(), &error),
         );
     }
+    let no_message = tx.is_empty(&keys.lock_message(), isolation).await?;
+    if locked && no_message {
+        add(
+            FindingCode::LockWithoutMessage,
+            keys.lock(),
+            "the message that the lock is held for is missing: whoever takes the lock over has nothing \
+             to run; break the lock and discard it"
+                .to_owned(),
+        );
+    }
+    if !locked && !no_message {
+        add(
+            FindingCode::MessageWithoutLock,
+            keys.lock_message_chunk(0),
+            "a message was under a lock that is not there: nobody will run it".to_owned(),
+        );
+    }
     let has_work = locked || ordinary.first.is_some() || priority.first.is_some();
     if has_work && tx.peek(keys.ready()).await?.is_none() {
         add(

@@ -135,19 +135,19 @@ impl Check<'_> {
             }
             SessionPart::Reply { call, chunk } => {
                 if absent {
-                    self.leftover(&keys, row.key);
+                    self.leftover(FindingCode::RepliesOfAbsentSession, &keys, row.key);
                     return Ok(());
                 }
                 let span = keys.reply_chunks(call);
                 self.chunk(What::Reply, None, span, chunk, row);
             }
+            SessionPart::Outcome { .. } | SessionPart::ReplyWake if absent => {
+                self.leftover(FindingCode::RemainsOfAbsentSession, &keys, row.key);
+            }
             SessionPart::Outcome { .. } => {
                 if let Err(error) = lane::attempts_in(&row.key, &row.value) {
-                    match absent {
-                        true => self.leftover(&keys, row.key),
-                        // It alone knows what it has tried, and will find out.
-                        false => self.undecodable(&row.key, None, &error),
-                    }
+                    // It alone knows what it has tried, and will find out.
+                    self.undecodable(&row.key, None, &error);
                 }
             }
             SessionPart::ReplyWake => {
@@ -158,14 +158,20 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Something of a session that is gone: one finding stands for all of it, readable or not.
-    fn leftover(&mut self, keys: &SessionKeys, key: Bytes) {
-        let code = FindingCode::RepliesOfAbsentSession;
-        let last = self.findings.last();
-        if last.is_none_or(|last| last.code != code || !keys.all().contains(&last.key)) {
-            let text = "replies came for a session that is gone; nodes sweep them after a minute";
-            self.found(code, key, None, text);
+    /// Something of a session that is gone: one finding stands for all of its kind, readable or not.
+    fn leftover(&mut self, code: FindingCode, keys: &SessionKeys, key: Bytes) {
+        let all = keys.all();
+        let is_same = |of: &Finding| of.code == code && all.contains(&of.key);
+        if self.findings.iter().any(is_same) {
+            return;
         }
+        let text = match code {
+            FindingCode::RepliesOfAbsentSession => {
+                "replies came for a session that is gone; nodes sweep them after a minute"
+            }
+            _ => "something is left of a session that is gone; nodes sweep it after a minute",
+        };
+        self.found(code, key, None, text);
     }
 
     /// A record that `--fix` writes anew.

@@ -19,7 +19,7 @@ pub(crate) async fn of_unopened(
     let Some(finding) = Admin::diagnose(database, namespace).await? else {
         return Ok(());
     };
-    print(out, &finding, false)?;
+    print(out, &finding, false, None)?;
     summarize(out, 1, 0)?;
     out.flush()?;
     Err(Failure::silent())
@@ -39,16 +39,17 @@ pub(crate) async fn run(session: &mut Session, args: Doctor) -> Result<(), Failu
             };
             let mended = args.fix && finding.is_fixable() && refused.is_none();
             fixed += u64::from(mended);
-            print(&mut session.out, finding, mended)?;
+            let not_fixed = refused.as_ref().map(|error| chain(error));
+            print(&mut session.out, finding, mended, not_fixed.as_deref())?;
             // Other damage is in the way. The rest is looked at all the same.
-            match refused {
-                Some(error) if is_about_data(error.kind()) => {
+            match (refused, not_fixed) {
+                (Some(error), _) if !is_about_data(error.kind()) => return Err(error.into()),
+                (_, Some(why)) if !session.out.is_json() => {
                     session.out.flush()?;
-                    let text = format!("not fixed: {}", chain(&error));
+                    let text = format!("not fixed: {why}");
                     writeln!(io::stderr(), "{}", clean(&text))?;
                 }
-                Some(error) => return Err(error.into()),
-                None => {}
+                _ => {}
             }
         }
         session.out.flush()?;
@@ -80,7 +81,12 @@ fn is_about_data(kind: AdminErrorKind) -> bool {
     matches!(kind, AdminErrorKind::Refused | AdminErrorKind::Corrupt)
 }
 
-fn print(out: &mut Output, finding: &Finding, fixed: bool) -> Result<(), Failure> {
+fn print(
+    out: &mut Output,
+    finding: &Finding,
+    fixed: bool,
+    not_fixed: Option<&str>,
+) -> Result<(), Failure> {
     let instance = finding.instance.as_ref();
     let object = Object::of("finding")
         .text("code", finding.code.name())
@@ -89,7 +95,8 @@ fn print(out: &mut Output, finding: &Finding, fixed: bool) -> Result<(), Failure
         .maybe_text("id", instance.map(|of| of.id()))
         .text("explanation", &finding.explanation)
         .plain("fixable", finding.is_fixable())
-        .plain("fixed", fixed);
+        .plain("fixed", fixed)
+        .maybe_text("not_fixed", not_fixed);
     let remark = match (fixed, finding.is_fixable()) {
         (true, _) => " [fixed]",
         (false, true) => " [--fix mends it]",
