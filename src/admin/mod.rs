@@ -93,7 +93,7 @@ pub use pause::{KindPause, PauseView};
 pub use purge::{Purge, Purged, Selection};
 pub use record::{MAX_LINE_BYTES, Record};
 pub use restored::Restored;
-pub use sessions::{NodeView, SessionView};
+pub use sessions::{FirstLook, NodeView, SessionView};
 pub use state::{SetOptions, StateView};
 pub use views::{Caller, MessageView};
 

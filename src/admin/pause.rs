@@ -8,13 +8,13 @@ use crate::durable::keys::Key;
 use crate::durable::pause::{self, Paused};
 use crate::durable::{Work, kill, ready, value};
 use crate::id::{InstanceId, MAX_KIND_BYTES};
-use crate::store::{KeyRange, TransactionExt};
+use crate::store::{KeyRange, TransactionExt, after};
 
 /// How many instances one transaction wakes.
 const WOKEN: usize = 500;
 
-/// The most pauses of kinds that are listed: kinds are written by programmers.
-const MAX_KINDS: usize = 10_000;
+/// How many pauses of kinds one transaction reads.
+const KINDS: usize = 1_000;
 
 /// A pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,30 +157,40 @@ impl Admin {
         .await
     }
 
-    /// The kinds that are paused, and what of their pauses cannot be read.
+    /// The kinds that are paused, all of them, and what of their pauses cannot be read. Kinds are written
+    /// by programmers: there are few.
     ///
     /// # Errors
     ///
     /// Whatever the store answers.
     pub async fn paused_kinds(&self) -> Result<(Vec<KindPause>, Vec<Damage>), AdminError> {
         let keys = self.namespace.keys();
-        let rows = self.look(|tx| async move {
-            let all = keys.kinds_paused().read().limit(MAX_KINDS).snapshot();
-            tx.get_range(all).await
-        });
         let (mut kinds, mut damaged) = (Vec::new(), Vec::new());
-        for row in rows.await? {
-            let Ok(Key::KindPaused { kind }) = keys.decode(&row.key) else {
-                damaged.push(Damage::foreign(row.key));
-                continue;
-            };
-            let paused = value::decode::<Paused>(&row.key, &row.value);
-            if let Some(paused) = or_damage(paused, &row.key, &mut damaged)? {
-                let pause = paused.into();
-                kinds.push(KindPause { kind, pause });
+        let mut rest = keys.kinds_paused();
+        loop {
+            let read = rest.read().limit(KINDS).snapshot();
+            let rows = self.look(|tx| {
+                let read = read.clone();
+                async move { tx.get_range(read).await }
+            });
+            let rows = rows.await?;
+            let full = rows.len() >= KINDS;
+            for row in rows {
+                rest.begin = after(&row.key);
+                let Ok(Key::KindPaused { kind }) = keys.decode(&row.key) else {
+                    damaged.push(Damage::foreign(row.key));
+                    continue;
+                };
+                let paused = value::decode::<Paused>(&row.key, &row.value);
+                if let Some(paused) = or_damage(paused, &row.key, &mut damaged)? {
+                    let pause = paused.into();
+                    kinds.push(KindPause { kind, pause });
+                }
+            }
+            if !full {
+                return Ok((kinds, damaged));
             }
         }
-        Ok((kinds, damaged))
     }
 
     /// Removes an instance: its messages, whose callers are told, its lock, its state, its dead

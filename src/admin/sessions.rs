@@ -6,7 +6,6 @@ use super::page::{Cursor, Damage, Page, Place};
 use crate::durable::keys::{Key, SessionId};
 use crate::durable::session::Heartbeat;
 use crate::store::{TransactionExt, after};
-use std::time::Duration;
 
 /// How many sessions one transaction looks at.
 const PAGE: usize = 200;
@@ -41,6 +40,19 @@ pub struct NodeView {
     /// answer, and a beat comes every five seconds or so: looks less than ten seconds apart say
     /// nothing about a process that did not beat.
     pub beat: bool,
+}
+
+/// What a [first look](Admin::first_look) at the sessions has seen: their heartbeats, and no more.
+#[derive(Debug, Clone, Default)]
+pub struct FirstLook(Vec<(SessionId, Option<u64>)>);
+
+impl FirstLook {
+    /// The nonce of a session's heartbeat, if it was there. Sessions are listed in their order.
+    fn nonce_of(&self, session: SessionId) -> Option<Option<u64>> {
+        let found = self.0.binary_search_by_key(&session, |(of, _)| *of);
+        let (_, nonce) = self.0.get(found.ok()?)?;
+        Some(*nonce)
+    }
 }
 
 impl Admin {
@@ -110,36 +122,47 @@ impl Admin {
         .await
     }
 
-    /// Looks at all sessions twice, this time apart, and says which processes live; and what cannot
-    /// be read among them.
+    /// A first look at all sessions, for [`nodes`](Self::nodes).
     ///
     /// # Errors
     ///
     /// Whatever the store answers.
-    pub async fn nodes(&self, apart: Duration) -> Result<(Vec<NodeView>, Vec<Damage>), AdminError> {
-        let (before, _) = self.all_sessions().await?;
-        self.namespace.database().env().sleep(apart).await;
-        let (now, damaged) = self.all_sessions().await?;
-        let nodes = now.into_iter().map(|session| {
-            let earlier = before.iter().find(|of| of.session == session.session);
-            let beat = session.nonce.is_some()
-                && earlier.is_none_or(|earlier| earlier.nonce != session.nonce);
-            NodeView { session, beat }
-        });
-        Ok((nodes.collect(), damaged))
-    }
-
-    async fn all_sessions(&self) -> Result<(Vec<SessionView>, Vec<Damage>), AdminError> {
-        let (mut sessions, mut damaged) = (Vec::new(), Vec::new());
+    pub async fn first_look(&self) -> Result<FirstLook, AdminError> {
+        let mut nonces = Vec::new();
         let mut cursor = None;
         loop {
             let page = self.sessions(cursor.as_ref(), PAGE).await?;
-            sessions.extend(page.items);
-            damaged.extend(page.damaged);
+            nonces.extend(page.items.iter().map(|of| (of.session, of.nonce)));
             cursor = page.next;
             if cursor.is_none() {
-                return Ok((sessions, damaged));
+                return Ok(FirstLook(nonces));
             }
         }
+    }
+
+    /// A second look, page by page: which processes live. Begin without a cursor, some time after the
+    /// [first look](Self::first_look).
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    pub async fn nodes(
+        &self,
+        before: &FirstLook,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<NodeView>, AdminError> {
+        let page = self.sessions(cursor, limit).await?;
+        let nodes = page.items.into_iter().map(|session| {
+            let earlier = before.nonce_of(session.session);
+            let beat =
+                session.nonce.is_some() && earlier.is_none_or(|earlier| earlier != session.nonce);
+            NodeView { session, beat }
+        });
+        Ok(Page {
+            items: nodes.collect(),
+            damaged: page.damaged,
+            next: page.next,
+        })
     }
 }

@@ -348,7 +348,12 @@ fn sessions_and_nodes_show_who_lives_and_serves_what() {
     let world = World::new(7);
     let node = world.serve("a", true, Poison::DeadLetter);
     let _sender = world.sender();
-    let (nodes, damaged) = world.run(async { world.admin.nodes(secs(20)).await.unwrap() });
+    let page = world.run(async {
+        let before = world.admin.first_look().await.unwrap();
+        world.sim.env().sleep(secs(20)).await;
+        world.admin.nodes(&before, None, 100).await.unwrap()
+    });
+    let (nodes, damaged) = (page.items, page.damaged);
     assert_eq!(damaged, []);
     assert_eq!(nodes.len(), 2);
     assert!(nodes.iter().all(|node| node.beat));

@@ -30,6 +30,26 @@ async fn top_shows_a_running_node_and_purges_and_retries_what_is_confirmed(world
     top.until("the filter", |text| !text.contains("till/desk"));
     top.press("\x1b");
     top.until("no filter", |text| text.contains("till/desk"));
+    // By something else, and the other way round, and back again.
+    assert!(top.text().contains("▼MESSAGES"), "{}", top.text());
+    top.press("s");
+    top.until("another order", |text| {
+        !text.contains("▼MESSAGES") && text.contains('▼')
+    });
+    top.press("r");
+    top.until("the order reversed", |text| {
+        !text.contains('▼') && text.contains('▲')
+    });
+    top.press("r");
+    for _ in 0..10 {
+        if top.text().contains("▼MESSAGES") {
+            break;
+        }
+        let before = top.text();
+        top.press("s");
+        top.until("the next order", |text| text != before);
+    }
+    top.until("the first order", |text| text.contains("▼MESSAGES"));
     // What is selected stays so without the filter. The fullest one is the first.
     top.press("k\r");
     top.until("the messages", |text| {
@@ -69,6 +89,25 @@ async fn top_shows_a_running_node_and_purges_and_retries_what_is_confirmed(world
     top.until("the question", |text| text.contains("(1 dead letter)"));
     top.press("y");
     top.until("the sum", |text| text.contains("state.sum = 12"));
+
+    // One of them alone; and then everything that waits goes.
+    world.done(&["pause", "till", "desk"]);
+    world.done(&["cast", "till", "desk", "add", r#"{"n":100}"#]);
+    world.done(&["purge", "till", "desk", "--head", "--to-dead", "--yes"]);
+    top.until("the letter", |text| text.contains("an operator has moved"));
+    top.press("t");
+    top.until("the question", |text| text.contains("put dead letter"));
+    top.press("y");
+    top.until("the message", |text| {
+        text.contains("1 dead letter put back") && text.contains("ordinary")
+    });
+    world.done(&["cast", "till", "desk", "add", r#"{"n":200}"#]);
+    top.press("X");
+    top.until("the question", |text| text.contains("delete all messages"));
+    top.press("y");
+    top.until("the report", |text| text.contains("2 messages deleted"));
+    assert_eq!(world.done(&["mailbox", "till", "desk"]), "");
+    world.done(&["resume", "till", "desk"]);
     top.press("q");
     assert_eq!(top.ended(), 0);
     stop(node).await;

@@ -3,7 +3,7 @@
 use crate::args::Nodes;
 use crate::output::{Table, age};
 use crate::{Failure, Session, views};
-use abide::admin::SessionView;
+use abide::admin::{NodeView, SessionView};
 
 /// How many sessions are read at once.
 const PAGE: usize = 200;
@@ -52,27 +52,37 @@ fn row(view: &SessionView, now: u64) -> [String; 4] {
 }
 
 pub(crate) async fn nodes(session: &mut Session, args: Nodes) -> Result<(), Failure> {
-    let (nodes, damaged) = session.admin.nodes(args.apart).await?;
-    let now = session.admin.now_ms();
-    if session.out.is_json() {
-        for node in &nodes {
-            let object = views::session("node", &node.session).plain("alive", node.beat);
-            session.out.object(object)?;
-        }
-        return Ok(session.out.damaged(&damaged)?);
-    }
+    let before = session.admin.first_look().await?;
+    let env = session.admin.namespace().database().env();
+    env.sleep(args.apart).await;
     let mut table = Table::new(["SESSION", "ALIVE", "OPENED", "KINDS"]);
-    let rows: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let alive = if node.beat { "yes" } else { "no beat" };
-            let [name, opened, _, kinds] = row(&node.session, now);
-            [name, alive.to_owned(), opened, kinds]
-        })
-        .collect();
-    table.page(&mut session.out, &rows)?;
-    for node in &nodes {
-        session.out.damaged(node.session.damaged.as_slice())?;
+    let mut cursor = None;
+    loop {
+        let page = session.admin.nodes(&before, cursor.as_ref(), PAGE).await?;
+        let now = session.admin.now_ms();
+        if session.out.is_json() {
+            for node in &page.items {
+                let object = views::session("node", &node.session).plain("alive", node.beat);
+                session.out.object(object)?;
+            }
+            session.out.flush()?;
+        } else {
+            let rows: Vec<_> = page.items.iter().map(|of| row_of_node(of, now)).collect();
+            table.page(&mut session.out, &rows)?;
+            for node in &page.items {
+                session.out.damaged(node.session.damaged.as_slice())?;
+            }
+        }
+        session.out.damaged(&page.damaged)?;
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
     }
-    Ok(session.out.damaged(&damaged)?)
+}
+
+fn row_of_node(node: &NodeView, now: u64) -> [String; 4] {
+    let alive = if node.beat { "yes" } else { "no beat" };
+    let [name, opened, _, kinds] = row(&node.session, now);
+    [name, alive.to_owned(), opened, kinds]
 }
