@@ -95,7 +95,9 @@ pub(crate) async fn audit(world: &World) -> Vec<Finding> {
     findings.retain(|finding| {
         !matches!(
             finding.code,
-            FindingCode::MarkOverNothing | FindingCode::RepliesOfAbsentSession
+            FindingCode::MarkOverNothing
+                | FindingCode::RepliesOfAbsentSession
+                | FindingCode::RemainsOfAbsentSession
         )
     });
     findings
