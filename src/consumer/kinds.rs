@@ -2,9 +2,11 @@
 
 use super::options::KindOptions;
 use super::slots::Slots;
+use super::turn::Cache;
 use super::watch::Watch;
 use crate::env::Env;
-use crate::server::Behaviour;
+use crate::id::InstanceId;
+use crate::server::{Behaviour, Deactivation};
 use crate::trace::Tracer;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +67,29 @@ impl Kind {
         } else if wary > 0 {
             self.wary.store(wary - 1, Ordering::Relaxed);
         }
+    }
+
+    /// Tells the server that an instance is not active any more, if it was told that it is. A state
+    /// that a handler has spoilt, or a transaction that was refused, is gone from memory: for this it is
+    /// built once more.
+    pub(super) fn let_go(
+        &self,
+        env: &dyn Env,
+        instance: &InstanceId,
+        cache: &Cache,
+        cause: Deactivation,
+    ) {
+        if cache.activation.is_some() {
+            return;
+        }
+        let behaviour = &self.behaviour;
+        self.run(env, &mut || match &cache.state {
+            Some(state) => behaviour.deactivated(instance, state, cause),
+            None => match behaviour.restore(&cache.leaves) {
+                Ok(state) => behaviour.deactivated(instance, &state, cause),
+                Err(error) => tracing::warn!(%instance, %error, "a state in memory cannot be read"),
+            },
+        });
     }
 
     /// The table is changed in single steps that cannot panic, so a poisoned lock is whole.

@@ -362,11 +362,7 @@ impl Consumer {
 
     fn deactivated(&self, kind: &Kind, states: Vec<(InstanceId, Cache)>, cause: Deactivation) {
         for (instance, cache) in states {
-            if let Some(state) = &cache.state {
-                kind.run(self.env.as_ref(), &mut || {
-                    kind.behaviour.deactivated(&instance, state, cause);
-                });
-            }
+            kind.let_go(self.env.as_ref(), &instance, &cache, cause);
         }
     }
 

@@ -408,3 +408,70 @@ fn still_to_wait(
     let rest = by_clock.min(longest.saturating_sub(waited));
     (!rest.is_zero()).then_some(rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn stamp(number: u64) -> Stamp {
+        CommitStamp::new(crate::store::Version(number), 0).with_user(0)
+    }
+
+    fn options() -> KindOptions {
+        KindOptions::default().backoff(Duration::from_secs(1), Duration::from_secs(8))
+    }
+
+    /// How long a process waits for the third attempt at a message, which is not to be tried again
+    /// before a time; the process's clock shows another one, and it has waited for so long already.
+    fn wait(not_before_ms: u64, wall_ms: u64, waited: Option<Duration>) -> Option<Duration> {
+        let unfit = Unfits::default();
+        let known = Known {
+            session: SessionId::from_bytes([1; SessionId::LEN]),
+            incarnation: 0,
+            suspect_until: CommitStamp::new(crate::store::Version(0), 0),
+            may_claim: &|_| true,
+            holding: None,
+            closing: None,
+            lock_seen: None,
+            waited: waited.map(|waited| (stamp(5), 2, waited)),
+            unfit: &unfit,
+            now: Duration::from_secs(100),
+            alive: &[],
+            wall_ms,
+            single: false,
+        };
+        let attempts = Attempts {
+            attempts: 2,
+            not_before_ms,
+            ..Attempts::fresh(stamp(5))
+        };
+        still_to_wait(&attempts, &known, &options())
+    }
+
+    #[test]
+    fn waits_are_capped_by_the_back_off_whatever_the_clock_says() {
+        let longest = options().backoff_after(2);
+        assert_eq!(longest, Duration::from_secs(2));
+        let year_ms = u64::try_from(YEAR.as_millis()).unwrap();
+        // Whoever wrote it had a clock that was a year ahead, or this process's is a year behind.
+        for (not_before_ms, wall_ms) in [
+            (NOW_MS + year_ms, NOW_MS),
+            (NOW_MS, NOW_MS - year_ms),
+            (u64::MAX, 0),
+        ] {
+            assert_eq!(wait(not_before_ms, wall_ms, None), Some(longest));
+            // The cap is on the whole of the wait, by the clock that does not jump.
+            let most = longest - Duration::from_millis(1);
+            let rest = Duration::from_millis(1);
+            assert_eq!(wait(not_before_ms, wall_ms, Some(most)), Some(rest));
+            assert_eq!(wait(not_before_ms, wall_ms, Some(longest)), None);
+        }
+        // A clock can shorten it: one that is ahead ends it at once.
+        assert_eq!(wait(NOW_MS, NOW_MS + year_ms, None), None);
+        let soon = Duration::from_millis(300);
+        assert_eq!(wait(NOW_MS + 300, NOW_MS, None), Some(soon));
+    }
+}

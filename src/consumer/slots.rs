@@ -536,6 +536,46 @@ mod tests {
         }
     }
 
+    /// A turn of an instance that leaves its state in memory. What goes for it.
+    fn works(slots: &mut Slots, id: &str) -> Vec<String> {
+        let instance = InstanceId::new("kind", id).unwrap();
+        let mut memory = slots.look(&instance, &Look::Now, Visible::Now).unwrap();
+        slots.begin(&instance, 1);
+        memory.cache = Some(Cache {
+            version: crate::durable::state::StateVersion {
+                stamp: CommitStamp::from_bytes([1; CommitStamp::LEN]),
+                schema: 1,
+            },
+            leaves: Arc::default(),
+            ignored: crate::codec::Ignored::none(),
+            state: None,
+            activation: None,
+        });
+        match slots.end(&instance, memory, Rest::Idle, false) {
+            Verdict::End { evicted, .. } => evicted
+                .into_iter()
+                .map(|(instance, _)| instance.id().to_owned())
+                .collect(),
+            Verdict::Continue(_) => panic!("there is nothing to go on with"),
+        }
+    }
+
+    #[test]
+    fn those_that_have_been_idle_longest_leave_the_memory_first() {
+        let mut slots = Slots::new(8, 3);
+        for id in ["a", "b", "c"] {
+            assert!(works(&mut slots, id).is_empty(), "there is room for {id}");
+        }
+        // Those that came first have worked again since.
+        assert!(works(&mut slots, "a").is_empty());
+        assert!(works(&mut slots, "b").is_empty());
+        assert_eq!(works(&mut slots, "d"), ["c"]);
+        assert_eq!(works(&mut slots, "e"), ["a"]);
+        // One that is evicted and comes back is the newest.
+        assert_eq!(works(&mut slots, "a"), ["b"]);
+        assert_eq!(works(&mut slots, "f"), ["d"]);
+    }
+
     #[test]
     fn the_end_of_a_run_that_no_state_takes_up_waits_for_the_timer() {
         let instance = InstanceId::new("kind", "id").unwrap();

@@ -10,6 +10,7 @@ on_each_store!(
     g05_a_reset_and_a_kill_invalidate_every_cache,
     a_state_survives_restarts_and_is_loaded_then,
     idle_instances_leave_the_cache_and_come_back,
+    the_hooks_are_told_why_a_state_comes_and_goes,
 );
 
 async fn g05_two_nodes_that_take_turns_see_each_others_changes(world: World) {
@@ -154,4 +155,44 @@ async fn idle_instances_leave_the_cache_and_come_back(world: World) {
     })
     .await;
     node.stop().await;
+}
+
+/// What each hook is told, in order, of an instance that two nodes work on by turns, and that is removed
+/// in the end.
+async fn the_hooks_are_told_why_a_state_comes_and_goes(world: World) {
+    let (here, there) = (Probe::new(), Probe::new());
+    let a = world.serving(&here).await;
+    let b = world.serving(&there).await;
+    let producer = world.producer().await;
+    a.actor("till").call(Add { n: 1 }).await.unwrap();
+    b.actor("till").call(Add { n: 1 }).await.unwrap();
+    assert_eq!(a.actor("till").call(Add { n: 1 }).await.unwrap(), 3);
+    let since = |probe: &Probe, count: usize| {
+        let notes = probe.notes().into_iter();
+        let notes = notes.filter(|note| note.contains("activated till "));
+        notes.skip(count).collect::<Vec<_>>()
+    };
+    let known = [
+        "activated till Created",
+        "deactivated till Superseded",
+        "activated till Reloaded",
+    ];
+    assert_eq!(since(&here, 0), known);
+    assert_eq!(since(&there, 0), ["activated till Loaded"]);
+    // Whichever of them handles the kill has nothing to say; the next message finds that it is gone.
+    producer.actor("till").kill().await.unwrap();
+    assert_eq!(a.actor("till").call(Add { n: 1 }).await.unwrap(), 1);
+    assert_eq!(
+        since(&here, known.len()),
+        ["deactivated till Removed", "activated till Created"]
+    );
+    producer.actor("till").reset().await.unwrap();
+    assert_eq!(a.actor("till").call(Add { n: 1 }).await.unwrap(), 1);
+    assert_eq!(
+        since(&here, known.len() + 2),
+        ["deactivated till Removed", "activated till Created"]
+    );
+    producer.stop().await;
+    a.stop().await;
+    b.stop().await;
 }

@@ -125,6 +125,19 @@ async fn sweep(world: &World, living: &BTreeSet<SessionId>) {
     tx.commit().await.unwrap();
 }
 
+/// A process that serves, and its session.
+async fn serve(world: &World, test: &str) -> (Other, SessionId) {
+    let before = sessions(world).await;
+    let other = Other::start(world, test);
+    loop {
+        // It stays there if the process dies at once.
+        if let Some(session) = sessions(world).await.difference(&before).next() {
+            return (other, *session);
+        }
+        pause(ms(5)).await;
+    }
+}
+
 #[test]
 fn g06_a_message_whose_handler_recurses_without_end_becomes_a_dead_letter() {
     killer(
@@ -181,6 +194,59 @@ fn killer(how: How, test: &'static str) {
             .unwrap();
         assert_eq!(bystander, 1);
         assert!(deaths >= 3, "{deaths}: it was tried as often as it may");
+        let keys = world.decoded().await;
+        let dead = keys.iter().filter(|key| {
+            matches!(
+                key,
+                Key::Instance {
+                    part: Part::DeadLetter { chunk: 0, .. },
+                    ..
+                }
+            )
+        });
+        assert_eq!(dead.count(), 1);
+        producer.stop().await;
+    }));
+}
+
+/// With two processes that serve: each may die of the message once before it knows, and no attempt is
+/// counted twice.
+#[test]
+fn g06_a_killer_that_two_processes_serve_becomes_a_dead_letter() {
+    const NAME: &str = "g06_a_killer_that_two_processes_serve_becomes_a_dead_letter";
+    if plays_the_other(World::options()) {
+        return;
+    }
+    runtime().block_on(within_a_minute(async {
+        let world = World::sqlite(NAME);
+        let producer = world.producer().await;
+        let mut nodes = [serve(&world, NAME).await, serve(&world, NAME).await];
+        let victim = producer.actor("victim").timeout(Duration::from_secs(50));
+        let killing = tokio::spawn(victim.call(Trouble {
+            how: How::Abort,
+            times: 99,
+            text: "t".into(),
+        }));
+        let mut deaths = 0;
+        while !killing.is_finished() {
+            for (node, session) in &mut nodes {
+                if node.has_died() {
+                    deaths += 1;
+                    // One for each that knows nothing yet, and one for each attempt.
+                    assert!(deaths <= 2 + 3, "it goes on killing");
+                    let tx = world.store().await.begin().unwrap();
+                    tx.clear_range(&world.keys().session(*session).all());
+                    tx.commit().await.unwrap();
+                    (*node, *session) = serve(&world, NAME).await;
+                }
+            }
+            pause(ms(10)).await;
+        }
+        let error = killing.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), CallErrorKind::DeadLetter, "{error}");
+        assert!(deaths >= 3, "{deaths}: it was tried as often as it may");
+        assert_eq!(victim.call(Add { n: 1 }).await.unwrap(), 1);
+        assert!(!nodes.iter_mut().any(|(node, _)| node.has_died()));
         let keys = world.decoded().await;
         let dead = keys.iter().filter(|key| {
             matches!(
@@ -353,6 +419,57 @@ fn an_idle_node_uses_less_than_a_hundredth_of_a_processor() {
         // Without optimization abide and SQLite take several times as long for the same.
         let most = if cfg!(debug_assertions) { 0.03 } else { 0.01 };
         assert!(share < most, "{:.2} % of a processor", share * 100.0);
+    }));
+}
+
+#[test]
+fn a_node_that_runs_until_a_signal_ends_in_good_order_on_sigterm() {
+    signalled(
+        "-TERM",
+        "a_node_that_runs_until_a_signal_ends_in_good_order_on_sigterm",
+    );
+}
+
+#[test]
+fn a_node_that_runs_until_a_signal_ends_in_good_order_on_ctrl_c() {
+    signalled(
+        "-INT",
+        "a_node_that_runs_until_a_signal_ends_in_good_order_on_ctrl_c",
+    );
+}
+
+/// The turn that is under way when the signal comes is finished, and the session closed.
+fn signalled(signal: &str, test: &'static str) {
+    if let (Ok(url), Ok(namespace)) = (std::env::var(URL), std::env::var(NAMESPACE)) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(async {
+            let actor = crate::support::Actor {
+                probe: Probe::new(),
+            };
+            let builder = Node::builder(url).namespace(namespace).serve(actor);
+            let node = builder.start().await.unwrap();
+            let ended = node.run_until_signal(Duration::from_secs(10)).await;
+            assert_eq!(ended.unwrap(), None, "nothing had failed");
+        });
+    }
+    runtime().block_on(within_a_minute(async {
+        let world = World::sqlite(test);
+        let producer = world.producer().await;
+        let (mut node, session) = serve(&world, test).await;
+        producer.actor("till").call(Add { n: 1 }).await.unwrap();
+        let under_way = crate::support::Sleep { ms: 1_000 };
+        let under_way = tokio::spawn(producer.actor("till").call(under_way));
+        pause(ms(500)).await;
+        assert!(!under_way.is_finished());
+        let pid = node.0.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(under_way.await.unwrap().unwrap(), 1);
+        eventually("it ends", async || node.has_died()).await;
+        let status = node.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+        assert!(!sessions(&world).await.contains(&session), "it is closed");
+        producer.stop().await;
     }));
 }
 

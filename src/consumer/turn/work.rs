@@ -311,9 +311,11 @@ impl Scene<'_> {
         let activation = match cache.as_ref() {
             // Only some of it was dropped: nobody but the codec can tell.
             Some(cache) if cache.version == version => cache.activation,
-            Some(_) => {
+            Some(known) => {
+                // One that nobody was told of has not been active yet.
+                let untold = known.activation;
                 self.superseded(cache.take(), Deactivation::Superseded);
-                Some(Activation::Reloaded)
+                untold.or(Some(Activation::Reloaded))
             }
             None => Some(Activation::Loaded),
         };
@@ -335,12 +337,8 @@ impl Scene<'_> {
 
     /// A state in memory is not the instance's any more.
     fn superseded(&self, cache: Option<Cache>, cause: Deactivation) {
-        if let Some(state) = cache.and_then(|cache| cache.state) {
-            self.kind.run(self.env, &mut || {
-                self.kind
-                    .behaviour
-                    .deactivated(self.instance, &state, cause);
-            });
+        if let Some(cache) = cache {
+            self.kind.let_go(self.env, self.instance, &cache, cause);
         }
     }
 
