@@ -125,6 +125,89 @@ async fn an_import_whose_pipe_broke_is_abandoned_and_another_one_begins(target: 
     assert_eq!(target.done(&["doctor"]), "nothing is wrong\n");
 }
 
+/// A stream of so many messages that an import takes its time.
+async fn long_stream(world: &World, messages: usize) -> String {
+    let node = world.producer().await;
+    node.server::<Tilling>("desk")
+        .cast(Add { n: 1 })
+        .await
+        .unwrap();
+    stop(node).await;
+    let short = world.done(&["export"]);
+    let is_message = |line: &&str| line.starts_with(r#"{"message""#);
+    let message = short.lines().find(is_message).unwrap();
+    let before: Vec<&str> = short.lines().take_while(|line| !is_message(line)).collect();
+    let records = before.len() + messages + 1;
+    let mut stream = before.join("\n") + "\n";
+    for _ in 0..messages {
+        stream += message;
+        stream += "\n";
+    }
+    stream + "\"instance_end\"\n" + &format!("{{\"end\":{{\"records\":{records}}}}}\n")
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_is_interrupted_closes_its_session_and_goes_on() {
+    const MESSAGES: usize = 40_000;
+    let (source, target) = (World::sqlite(), World::sqlite());
+    let stream = long_stream(&source, MESSAGES).await;
+    let file = target.dir.path().join("long.export");
+    fs::write(&file, &stream).unwrap();
+    let file = file.to_str().unwrap();
+    let mut import = target.command(&["import", file]);
+    let import = import.stderr(Stdio::piped()).spawn().unwrap();
+    // It has opened its session, and is at work.
+    target
+        .until(&["doctor"], |out| out.contains("unfinished-import"))
+        .await;
+    let pid = import.id().to_string();
+    assert_eq!(
+        ran(std::process::Command::new("kill").args(["-INT", &pid])).code,
+        0
+    );
+    let output = import.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("begun again"), "{said}");
+    assert_eq!(target.done(&["sessions"]), "");
+    let imported = target.done(&["import", file, "--json"]);
+    let imported: serde_json::Value = serde_json::from_str(&imported).unwrap();
+    assert!(imported["resumed"].as_u64() > Some(0), "{imported}");
+    let listed = target.done(&["ls", "--json"]);
+    assert!(
+        listed.contains(&format!(r#""messages":{MESSAGES}"#)),
+        "{listed}"
+    );
+}
+
+/// Ctrl-C also ends it while it waits for input that does not come.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_waits_for_its_input_can_be_interrupted() {
+    let (source, target) = (World::sqlite(), World::sqlite());
+    let stream = long_stream(&source, 1_100).await;
+    let mut import = target.command(&["import"]);
+    let mut import = import
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = import.stdin.take().unwrap();
+    let cut = stream.rfind("\"instance_end").unwrap();
+    pipe.write_all(&stream.as_bytes()[..cut]).unwrap();
+    target
+        .until(&["doctor"], |out| out.contains("unfinished-import"))
+        .await;
+    let pid = import.id().to_string();
+    assert_eq!(
+        ran(std::process::Command::new("kill").args(["-INT", &pid])).code,
+        0
+    );
+    assert_eq!(import.wait().unwrap().code(), Some(130));
+    drop(pipe);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_that_was_interrupted_goes_on_with_its_file() {
     let world = World::sqlite();

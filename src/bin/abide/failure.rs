@@ -48,6 +48,16 @@ impl Failure {
         }
     }
 
+    /// What a command exits with that Ctrl-C has ended, as if the signal itself had.
+    pub(crate) const INTERRUPTED: u8 = 130;
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(
+            Self::INTERRUPTED,
+            "interrupted; begun again with the same stream it goes on",
+        )
+    }
+
     fn new(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,

@@ -9,6 +9,7 @@ mod dead;
 mod doctor;
 mod failure;
 mod instances;
+mod interrupt;
 mod json;
 mod lock;
 mod mailbox;
@@ -70,7 +71,13 @@ async fn run(arguments: args::Arguments) -> Result<(), Failure> {
         return completions(shell);
     }
     let mut session = open(global, &command).await?;
-    let done = obey(&mut session, command).await;
+    let done = match &command {
+        // It may be long, and goes on when it is begun again.
+        Command::Import(args) if !args.abandon => {
+            interrupt::or(Box::pin(obey(&mut session, command))).await
+        }
+        _ => obey(&mut session, command).await,
+    };
     let flushed = session.out.flush();
     // What the command came to is more interesting than a session that will be swept.
     let closed = session.admin.close().await;
