@@ -26,7 +26,7 @@ use cases::Case;
 use recovery::recover;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use world::{Told, WATCHED, World};
 
 /// What goes wrong, with which step.
@@ -117,7 +117,6 @@ fn check_living(world: &World, case: &Case, injury: Option<Injury>, name: &str) 
 }
 
 fn injure_everywhere(name: &str) {
-    let began = Instant::now();
     let mut cases = cases::ALL.iter();
     let case = cases.find(|case| case.name == name).unwrap();
     let steps = run(case, None);
@@ -131,10 +130,9 @@ fn injure_everywhere(name: &str) {
     }
     assert!(runs > 5, "{name} has only {} steps", steps.count);
     eprintln!(
-        "{name}: {} steps, {} commits, {runs} runs, {:.1?}",
+        "{name}: {} steps, {} commits, {runs} runs",
         steps.count,
-        steps.commits.len(),
-        began.elapsed()
+        steps.commits.len()
     );
 }
 

@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 /// After how many seeds without a failure a mistake counts as not found.
 const MOST_SEEDS: u64 = 400;
@@ -115,7 +114,6 @@ fn planted_mistakes_are_found() {
         }
     };
     assert!(!bugs.is_empty(), "there is no mistake {chosen:?}");
-    let began = Instant::now();
     let controls = Controls::default();
     let next = AtomicUsize::new(0);
     let survivors = Mutex::new(Vec::new());
@@ -145,7 +143,7 @@ fn planted_mistakes_are_found() {
         }
     });
     let survivors = survivors.into_inner().unwrap();
-    eprintln!("{} mistakes, {:.1?}", bugs.len(), began.elapsed());
+    eprintln!("{} mistakes", bugs.len());
     assert!(survivors.is_empty(), "not found: {survivors:?}");
 }
 
