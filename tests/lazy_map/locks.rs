@@ -2,7 +2,7 @@
 
 use crate::shelf::{Ask, Copy, Do, Keeper, Notes, Shelving};
 use crate::states::{LazyShelf, PlainShelf};
-use crate::{memory, serving, stop};
+use crate::{Place, memory, serving, stop};
 use abide::server::CallErrorKind;
 use abide::testing::harness::Harness;
 
@@ -12,12 +12,23 @@ fn copy(from: u64, to: u64, prepared: bool) -> Copy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_under_a_lock_has_what_it_prepared_and_its_end_has_all() {
-    let store = memory();
-    let node = serving(&store, Keeper::<LazyShelf>::new()).await;
+    prepared_and_closed(Place::of(&memory())).await;
+}
+
+#[cfg(feature = "fdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_under_a_lock_has_what_it_prepared_in_a_cluster_too() {
+    if let Some(place) = Place::fdb("prepared").await {
+        prepared_and_closed(place).await;
+    }
+}
+
+async fn prepared_and_closed(place: Place) {
+    let node = place.serving(Keeper::<LazyShelf>::new()).await;
     let shelf = node.server::<Shelving>("one");
     shelf.call(Do::Fill(0, 1_000, 3)).await.unwrap();
     stop(node).await;
-    let node = serving(&store, Keeper::<LazyShelf>::new()).await;
+    let node = place.serving(Keeper::<LazyShelf>::new()).await;
     let shelf = node.server::<Shelving>("one");
     let copied = shelf.call(copy(7, 900, true)).await.unwrap();
     assert_eq!(copied, [Some("xxxxxx".into())]);

@@ -20,7 +20,7 @@ mod states;
 mod unfit;
 
 use abide::store::{MemoryStore, Store};
-use abide::{KindOptions, Node};
+use abide::{KindOptions, Node, NodeBuilder};
 use shelf::Keeper;
 use states::Shelf;
 use std::sync::Arc;
@@ -39,11 +39,44 @@ fn options() -> KindOptions {
 }
 
 async fn serving<S: Shelf>(store: &Arc<dyn Store>, keeper: Keeper<S>) -> Node {
-    Node::builder_on(Arc::clone(store))
-        .serve_with(keeper, options())
-        .start()
-        .await
-        .unwrap()
+    Place::of(store).serving(keeper).await
+}
+
+/// Where nodes meet.
+#[derive(Debug, Clone)]
+struct Place {
+    store: Arc<dyn Store>,
+    namespace: String,
+}
+
+impl Place {
+    /// A store that nobody else has.
+    fn of(store: &Arc<dyn Store>) -> Self {
+        Self {
+            store: Arc::clone(store),
+            namespace: "lazy".to_owned(),
+        }
+    }
+
+    /// The cluster is shared, with earlier runs too.
+    #[cfg(feature = "fdb")]
+    async fn fdb(test: &str) -> Option<Self> {
+        let url = abide::testing::fdb::TestCluster::get()?.url();
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        Some(Self {
+            store: abide::store::open(&url).await.unwrap(),
+            namespace: format!("{test}/{}/{}", since.as_nanos(), std::process::id()),
+        })
+    }
+
+    fn node(&self) -> NodeBuilder {
+        Node::builder_on(Arc::clone(&self.store)).namespace(&self.namespace)
+    }
+
+    async fn serving<S: Shelf>(&self, keeper: Keeper<S>) -> Node {
+        let node = self.node().serve_with(keeper, options());
+        node.start().await.unwrap()
+    }
 }
 
 async fn stop(node: Node) {

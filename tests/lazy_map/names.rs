@@ -1,17 +1,14 @@
 //! Maps with keys that somebody else chose, and with values of some size.
 
-use crate::memory;
-use crate::stop;
+use crate::{Place, memory, stop};
 use abide::collections::{LazyMap, NotLoaded};
 use abide::server::{
     CallErrorKind, Context, Failure, Handle, Message, Outcome, Protocol, Query, ReadContext,
     Routes, Server,
 };
-use abide::store::Store;
 use abide::{KindOptions, Node};
 use futures_util::future::join_all;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -156,26 +153,37 @@ impl Query<Ask> for Register {
     }
 }
 
-async fn serving(store: &Arc<dyn Store>) -> Node {
+async fn serving(place: &Place) -> Node {
     let options = KindOptions::default()
         .attempts(1)
         .backoff(Duration::from_millis(20), Duration::from_millis(40));
-    let node = Node::builder_on(Arc::clone(store)).serve_with(Register, options);
+    let node = place.node().serve_with(Register, options);
     node.start().await.unwrap()
 }
 
 /// No store holds an entry under such a key, so there is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_too_long_to_be_stored_is_one_without_an_entry() {
-    let store = memory();
+    ask_for_long_keys(Place::of(&memory())).await;
+}
+
+#[cfg(feature = "fdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_too_long_to_be_stored_in_a_cluster_is_one_without_an_entry() {
+    if let Some(place) = Place::fdb("long keys").await {
+        ask_for_long_keys(place).await;
+    }
+}
+
+async fn ask_for_long_keys(place: Place) {
     for length in [9_000, 9_980, 10_000, 30_000] {
         let long = || "k".repeat(length);
-        let node = serving(&store).await;
+        let node = serving(&place).await;
         let names = node.server::<Naming>("one");
         names.call(Do::Put("a".into(), 1)).await.unwrap();
         names.call(Do::Put("z".into(), 2)).await.unwrap();
         stop(node).await;
-        let node = serving(&store).await;
+        let node = serving(&place).await;
         let names = node.server::<Naming>("one");
         let messages = [
             Do::Look(long()),
@@ -195,7 +203,7 @@ async fn a_key_that_is_too_long_to_be_stored_is_one_without_an_entry() {
         }
         stop(node).await;
     }
-    let node = serving(&store).await;
+    let node = serving(&place).await;
     let names = node.server::<Naming>("one");
     let (put, before, behind) = tokio::join!(
         names.call(Do::Put("k".repeat(30_000), 3)),
@@ -210,8 +218,8 @@ async fn a_key_that_is_too_long_to_be_stored_is_one_without_an_entry() {
 /// The next message may never come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_has_nothing_to_do_does_not_keep_much_of_what_it_has_loaded() {
-    let store = memory();
-    let node = serving(&store).await;
+    let place = Place::of(&memory());
+    let node = serving(&place).await;
     let names = node.server::<Naming>("one");
     for from in (0..100).step_by(10) {
         names.call(Do::Fill(from, from + 10, 99_000)).await.unwrap();

@@ -3,7 +3,7 @@
 use crate::counted::is_text;
 use crate::shelf::{Ask, Do, Keeper, Shelving, Texts, perform};
 use crate::states::{ConvertedShelf, LazyShelf, PlainShelf, Shelf};
-use crate::{memory, serving, stop};
+use crate::{Place, memory, serving, stop};
 use abide::Node;
 use abide::server::{CallErrorKind, Ref};
 use abide::store::{self, KeyRange, Store};
@@ -66,10 +66,10 @@ async fn all(shelf: &Ref<Shelving>) -> Texts {
     shelf.call(Do::Page(0, 1_000)).await.unwrap()
 }
 
-async fn run_everywhere(store: Arc<dyn Store>, other: Arc<dyn Store>, steps: u64) {
+async fn run_everywhere(places: [Place; 2], steps: u64) {
     let mut nodes = [
-        serving(&store, Keeper::<LazyShelf>::new()).await,
-        serving(&other, Keeper::<LazyShelf>::new()).await,
+        places[0].serving(Keeper::<LazyShelf>::new()).await,
+        places[1].serving(Keeper::<LazyShelf>::new()).await,
     ];
     let mut numbers = Numbers(7);
     let mut model = PlainShelf::default();
@@ -77,8 +77,7 @@ async fn run_everywhere(store: Arc<dyn Store>, other: Arc<dyn Store>, steps: u64
         let node = usize::try_from(numbers.below(8) / 6).unwrap();
         agree(&shelf(&nodes[node]), &mut model, any(&mut numbers)).await;
         if step % 61 == 60 {
-            let store = if node == 0 { &store } else { &other };
-            let begun = serving(store, Keeper::<LazyShelf>::new()).await;
+            let begun = places[node].serving(Keeper::<LazyShelf>::new()).await;
             stop(std::mem::replace(&mut nodes[node], begun)).await;
         }
     }
@@ -88,15 +87,15 @@ async fn run_everywhere(store: Arc<dyn Store>, other: Arc<dyn Store>, steps: u64
         stop(node).await;
     }
     // The next version of the server has a plain map.
-    let plain = serving(&store, Keeper::<PlainShelf>::new()).await;
+    let plain = places[0].serving(Keeper::<PlainShelf>::new()).await;
     assert_eq!(all(&shelf(&plain)).await, expected);
     stop(plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_and_restarts_show_one_map() {
-    let store = memory();
-    run_everywhere(Arc::clone(&store), store, 1_000).await;
+    let place = Place::of(&memory());
+    run_everywhere([place.clone(), place], 1_000).await;
 }
 
 #[cfg(feature = "sqlite")]
@@ -105,7 +104,16 @@ async fn two_nodes_and_restarts_show_one_map_in_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("store.db").display());
     let (one, other) = (store::open(&url).await, store::open(&url).await);
-    run_everywhere(one.unwrap(), other.unwrap(), 200).await;
+    let places = [one, other].map(|store| Place::of(&store.unwrap()));
+    run_everywhere(places, 200).await;
+}
+
+#[cfg(feature = "fdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_and_restarts_show_one_map_in_a_cluster() {
+    if let Some(place) = Place::fdb("one map").await {
+        run_everywhere([place.clone(), place], 200).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use crate::counted::{CountedStore, Tally};
 use crate::shelf::{Ask, Do, Keeper, Notes, Shelving};
 use crate::states::LazyShelf;
-use crate::{memory, serving, stop};
+use crate::{Place, memory, serving, stop};
 use abide::Node;
 use abide::server::{Activation, CallErrorKind, Ref};
 use abide::store::Store;
@@ -261,10 +261,27 @@ async fn a_backlog_of_slow_messages_that_ask_one_after_the_other_is_not_run_over
 /// A range needs no more rounds, and loads no more, if much of it is known in pieces.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_of_which_pieces_are_known_is_read_in_one_round() {
-    let store = memory();
-    filled(&store, 9_000, 1).await;
+    read_a_range_after_pieces(Place::of(&memory())).await;
+}
+
+#[cfg(feature = "fdb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_of_which_pieces_are_known_is_read_in_one_round_from_a_cluster() {
+    if let Some(place) = Place::fdb("ranges").await {
+        read_a_range_after_pieces(place).await;
+    }
+}
+
+async fn read_a_range_after_pieces(place: Place) {
     let notes = Notes::default();
-    let (node, shelf, _) = counted(&store, &notes).await;
+    let node = place.serving(Keeper::<LazyShelf>::noting(&notes)).await;
+    let shelf = node.server::<Shelving>("one");
+    for from in [0, 3_000, 6_000] {
+        shelf.call(Do::Fill(from, from + 3_000, 1)).await.unwrap();
+    }
+    stop(node).await;
+    let node = place.serving(Keeper::<LazyShelf>::noting(&notes)).await;
+    let shelf = node.server::<Shelving>("one");
     for piece in 0..150_u64 {
         let page = shelf.call(Do::Page(piece * 60, 1)).await.unwrap();
         assert_eq!(page, [Some(format!("{} x", piece * 60))]);

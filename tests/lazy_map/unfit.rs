@@ -4,7 +4,7 @@
 use crate::counted::CountedStore;
 use crate::shelf::{Copy, Do, Keeper, Shelving};
 use crate::states::LazyShelf;
-use crate::{memory, serving, stop};
+use crate::{Place, memory, serving, stop};
 use abide::Node;
 use abide::store::{KeyRange, KeyValue, Store};
 use bytes::Bytes;
@@ -97,7 +97,7 @@ async fn an_entry_that_cannot_be_read_under_a_lock_counts_for_nothing() {
 async fn a_newer_state_under_a_lock_counts_for_nothing() {
     let store = filled().await;
     let text = damaged(&store, 7).await;
-    let caller = Node::builder_on(Arc::clone(&store)).start().await.unwrap();
+    let caller = Place::of(&store).node().start().await.unwrap();
     let first = serving(&store, Keeper::<LazyShelf>::new()).await;
     let copied = copying(&caller, 7, 20);
     tokio::time::sleep(A_WHILE).await;
@@ -141,8 +141,9 @@ async fn the_end_of_a_run_waits_for_an_entry_that_cannot_be_read() {
 async fn an_entry_that_cannot_be_read_holds_up_nothing_before_whoever_asks_for_it() {
     let store = filled().await;
     damaged(&store, 7).await;
-    let caller = Node::builder_on(Arc::clone(&store)).start().await.unwrap();
+    let caller = Place::of(&store).node().start().await.unwrap();
     let shelf = caller.server::<Shelving>("one");
+    let shelf = shelf.timeout(Duration::from_secs(60));
     // They stand in the mailbox in this order, before anybody is there to take them as one batch.
     let append = |key: u64| {
         let call = shelf.call(Do::Append(vec![key], "!".into()));
