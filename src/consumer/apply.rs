@@ -355,8 +355,8 @@ impl Run<'_> {
         let Some(route) = self.behaviour.route(name) else {
             return Went::Unknown;
         };
-        watch::begins(self.instance, &job.message);
         let began = self.env.now();
+        watch::begins(self.instance, &job.message, began);
         let fresh = state.is_none();
         if fresh {
             match self.behaviour.init(&facts) {

@@ -44,13 +44,13 @@ struct Runs {
 struct Run {
     kind: &'static str,
     at: Mutex<At>,
-    env: Arc<dyn Env>,
 }
 
 /// What a run is at.
 struct At {
     /// None in an effect or a hook.
     message: Option<(InstanceId, Arc<Message>)>,
+    /// By the clock of the environment that it runs in.
     since: Duration,
     /// It has been told of.
     told: bool,
@@ -61,16 +61,19 @@ std::thread_local! {
     static HERE: RefCell<Option<Arc<Run>>> = const { RefCell::new(None) };
 }
 
-/// Notes that the run that this thread is in begins with a message.
-pub(super) fn begins(instance: &InstanceId, message: &Arc<Message>) {
+/// Notes that the run that this thread is in begins with a message. All of its messages are of one
+/// instance.
+pub(super) fn begins(instance: &InstanceId, message: &Arc<Message>, now: Duration) {
     HERE.with_borrow(|here| {
-        if let Some(run) = here {
-            *lock(&run.at) = At {
-                message: Some((instance.clone(), Arc::clone(message))),
-                since: run.env.now(),
-                told: false,
-            };
+        let Some(run) = here else {
+            return;
+        };
+        let mut at = lock(&run.at);
+        match &mut at.message {
+            Some((_, before)) => before.clone_from(message),
+            none => *none = Some((instance.clone(), Arc::clone(message))),
         }
+        (at.since, at.told) = (now, false);
     });
 }
 
@@ -95,7 +98,6 @@ impl Watch {
                 since: self.env.now(),
                 told: false,
             }),
-            env: Arc::clone(&self.env),
         });
         let number = self.begin(&run);
         let _running = Running {
