@@ -122,10 +122,11 @@
 //!   from numbers to strings the old entries are found under none of the new keys, and a range that
 //!   meets one parks the instance. Give a map of new keys a new field, and move the entries in pages.
 //! - [`Admin::state`](crate::admin::Admin::state), [`set`](crate::admin::Admin::set) and
-//!   [`edit`](crate::admin::Admin::edit), an [export](crate::admin::Admin::export), and so the commands
-//!   `abide show`, `set` and `export`, read the state as a whole, in one transaction: not if that
-//!   takes longer than [one may live](crate::store::MAX_TRANSACTION_AGE). For the beginning of it there
-//!   is [`state_head`](crate::admin::Admin::state_head); the rest is for queries of the server's own.
+//!   [`edit`](crate::admin::Admin::edit), and so `abide show` of all of it and `abide set`, read the state
+//!   as a whole, in one transaction: not if that takes longer than
+//!   [one may live](crate::store::MAX_TRANSACTION_AGE). A path alone is what
+//!   [`state_at`](crate::admin::Admin::state_at) reads, and `abide show` of one. An
+//!   [export](crate::admin::Admin::export) reads in pages: pause the instance for it.
 //! - Elsewhere than as the state itself and in fields of structs, below flattened fields or in lists
 //!   say, and where [`serde(alias)`] finds it under an old name, the map is loaded as a whole. A map
 //!   that is not in memory as a whole cannot be moved to such a place, or exchanged with another: the
