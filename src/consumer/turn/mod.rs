@@ -285,7 +285,8 @@ impl Scene<'_> {
             drop(tx.watch(&self.namespace.keys().wake(self.keys.shard())));
         }
         let alive = self.living_claimers(tx, &view).await?;
-        let may_claim = |sole| self.may_claim(sole);
+        let holds = self.holds_claim(&view);
+        let may_claim = |sole| self.may_claim(sole, holds);
         let known = self.known(&view, &alive, &may_claim);
         let is_owed = self
             .blame
@@ -374,19 +375,29 @@ impl Scene<'_> {
         }
     }
 
-    /// Whether there is a right to a claim; gets one if there is none.
-    fn may_claim(&self, sole: bool) -> bool {
+    /// Whether this process has a claim on one of the heads.
+    fn holds_claim(&self, view: &View) -> bool {
+        [&view.priority, &view.ordinary].into_iter().any(|line| {
+            let claim = line.attempts.as_ref().and_then(|attempts| attempts.claim);
+            claim == Some(self.session)
+        })
+    }
+
+    /// Whether there is a right to a claim; gets one if there is none. While it `holds` another claim,
+    /// that is done with first: without the right to it nobody would end it with the process, whose
+    /// stop would look like a death.
+    fn may_claim(&self, sole: bool, holds: bool) -> bool {
         let mut reservation = self
             .reservation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !reservation
-            .as_ref()
-            .is_some_and(|held| held.is_good_for(sole))
-        {
-            *reservation = None;
-            *reservation = self.claims.reserve(sole);
+        match reservation.as_ref() {
+            Some(held) if held.is_good_for(sole) => return true,
+            Some(_) if holds => return false,
+            _ => {}
         }
+        *reservation = None;
+        *reservation = self.claims.reserve(sole);
         reservation.is_some()
     }
 
