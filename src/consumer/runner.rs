@@ -14,8 +14,9 @@
 use super::Consumer;
 use super::kinds::Kind;
 use super::lazy::{self, Unprepared};
-use super::plan::UNFIT_RECHECK;
+use super::plan::{Parked, UNFIT_RECHECK};
 use super::turn::{Closing, UnderLock};
+use super::worker::AWAY;
 use crate::codec::Leaves;
 use crate::durable::keys::InstanceKeys;
 use crate::durable::{SessionError, Work, lock};
@@ -233,7 +234,11 @@ impl LockedRun {
                 Err(Unprepared::Unfit(reason)) => reason,
             };
             tracing::warn!(instance = %self.instance, %reason, "the work under the lock waits");
-            self.consumer.env.sleep(UNFIT_RECHECK).await;
+            let wait = match reason {
+                Parked::StoreAway => AWAY,
+                _ => UNFIT_RECHECK,
+            };
+            self.consumer.env.sleep(wait).await;
         }
     }
 
@@ -251,7 +256,10 @@ impl LockedRun {
         });
         match prepared.await {
             Ok(completed) => completed.value,
-            Err(error) => Err(Unprepared::Failed(Failure::from(error))),
+            Err(error) => {
+                tracing::debug!(instance = %self.instance, %error, "the state was not read for a lock");
+                Err(Unprepared::Unfit(Parked::StoreAway))
+            }
         }
     }
 

@@ -34,7 +34,7 @@ const TURN_TIME: Duration = Duration::from_secs(30);
 const TURNS_IN_A_ROW: u32 = 16;
 
 /// How long an instance waits when the store does not answer.
-const AWAY: Duration = Duration::from_secs(1);
+pub(super) const AWAY: Duration = Duration::from_secs(1);
 
 /// How many rows of a mailbox a turn reads at most: as many as there are messages in the largest
 /// batch by default.
