@@ -31,8 +31,9 @@ const MAX_GROUP: usize = 512;
 /// Nor does a group take new members after this long: large ones weigh more than small ones.
 const MAX_GATHERING: Duration = Duration::from_millis(50);
 
-/// How long a group waits while other processes commit, before it fails as unavailable.
-const WRITE_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a group waits while other processes commit, before it fails as unavailable: longer than a busy
+/// disk takes for a sync.
+const WRITE_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The longest wait between two attempts to get the lock. A commit takes about a millisecond.
 const LOCK_POLL: Duration = Duration::from_millis(1);
