@@ -45,7 +45,8 @@ pub trait Env: Debug + Send + Sync + 'static {
     }
 
     /// Runs work that has always been done in a moment, without the price of
-    /// [`run_blocking`](Self::run_blocking). Should it take long this time, other tasks go on all the same.
+    /// [`run_blocking`](Self::run_blocking). Should it take long this time, other tasks go on all the same;
+    /// all but the one that the calling task woke last, unless it has yielded since.
     ///
     /// Where everything runs on one thread anyway, it just runs.
     fn run_briefly(&self, work: &mut dyn FnMut()) {
@@ -179,12 +180,9 @@ impl Env for TokioEnv {
         else {
             return work();
         };
-        let Some(_brief) = Brief::begin(runtime.metrics().num_workers()) else {
+        let Some(_brief) = Brief::wait(runtime.metrics().num_workers()) else {
             return tokio::task::block_in_place(work);
         };
-        // A thread keeps the task that it has woken last for itself; all others can be taken from it.
-        // Let that be one with which nothing is lost.
-        runtime.spawn(async {});
         work();
     }
 
@@ -208,6 +206,23 @@ struct Brief;
 static BRIEF: AtomicUsize = AtomicUsize::new(0);
 
 impl Brief {
+    /// How often to look again whether other such work has ended. It mostly does within microseconds,
+    /// which is less than what giving the thread away costs.
+    const LOOKS: u32 = 200;
+
+    /// As [`begin`](Self::begin), a few microseconds later if need be.
+    fn wait(threads: usize) -> Option<Self> {
+        if threads < 2 {
+            return None;
+        }
+        Self::begin(threads).or_else(|| {
+            (0..Self::LOOKS).find_map(|_| {
+                std::hint::spin_loop();
+                Self::begin(threads)
+            })
+        })
+    }
+
     /// Nothing, if a runtime with so many threads might have none left.
     fn begin(threads: usize) -> Option<Self> {
         let one_more = |under_way: usize| (under_way + 1 < threads).then_some(under_way + 1);

@@ -34,8 +34,8 @@ pub(crate) async fn gather(expected: usize, count: impl Fn() -> usize) {
     }
 }
 
-/// Puts the task behind all others that can run.
-async fn yield_once() {
+/// Puts the task behind all others that can run, the one that it woke last among them.
+pub(crate) async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

@@ -15,7 +15,7 @@ use crate::durable::keys::InstanceKeys;
 use crate::durable::overview::Window;
 use crate::durable::state::StateVersion;
 use crate::durable::{Lane, Session, SessionError, Work};
-use crate::gather::gather;
+use crate::gather::{gather, yield_once};
 use crate::id::InstanceId;
 use crate::planted::{Bug, planted};
 use crate::server::Effect;
@@ -116,7 +116,12 @@ impl Worker {
                     .end(&self.instance, memory, rest, turns >= TURNS_IN_A_ROW);
             self.set_timer(again);
             match verdict {
-                Verdict::Continue(mine) => memory = mine,
+                Verdict::Continue(mine) => {
+                    memory = mine;
+                    // Whom this turn has answered last is run by this thread alone, and must not wait
+                    // for the handlers of the next one.
+                    yield_once().await;
+                }
                 Verdict::End {
                     next,
                     evicted,
@@ -419,8 +424,14 @@ impl Worker {
             memory.cache = self.cache(cached, commit);
             self.activated(memory, turn.activation);
         }
+        let is_answering = !turn.answers.is_empty();
         for (call, answer) in turn.answers.drain(..) {
             self.consumer.callers.answer(call, answer);
+        }
+        if is_answering && (!turn.effects.is_empty() || turn.stopped || !turn.died.is_empty()) {
+            // A thread keeps the task that it has woken last for itself, and user code is about to run
+            // on this one. Let that be a task that nobody waits for.
+            self.consumer.env.spawn(Box::pin(async {}));
         }
         self.run_effects(memory, std::mem::take(&mut turn.effects));
         lazy::forget(&self.kind, self.consumer.env.as_ref(), &mut memory.cache);
