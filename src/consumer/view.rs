@@ -1,7 +1,7 @@
 //! What a turn reads, all at one version and side by side.
 
 use crate::durable::attempts::Attempts;
-use crate::durable::keys::{InstanceKeys, Lane};
+use crate::durable::keys::{InstanceKeys, Lane, SessionId};
 use crate::durable::lock::Lock;
 use crate::durable::overview::{self, Window};
 use crate::durable::queue::Head;
@@ -33,6 +33,14 @@ pub(super) struct Line {
     pub(super) lane: Lane,
     pub(super) head: Head,
     pub(super) attempts: Option<Attempts>,
+}
+
+impl Line {
+    /// Whether this process has claimed the head.
+    pub(super) fn is_claimed_by(&self, session: SessionId) -> bool {
+        let attempts = self.attempts.as_ref();
+        attempts.is_some_and(|attempts| attempts.claim == Some(session))
+    }
 }
 
 impl View {

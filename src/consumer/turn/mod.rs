@@ -377,10 +377,10 @@ impl Scene<'_> {
 
     /// Whether this process has a claim on one of the heads.
     fn holds_claim(&self, view: &View) -> bool {
-        [&view.priority, &view.ordinary].into_iter().any(|line| {
-            let claim = line.attempts.as_ref().and_then(|attempts| attempts.claim);
-            claim == Some(self.session)
-        })
+        let lines = [&view.priority, &view.ordinary];
+        lines
+            .into_iter()
+            .any(|line| line.is_claimed_by(self.session))
     }
 
     /// Whether there is a right to a claim; gets one if there is none. While it `holds` another claim,
@@ -530,9 +530,9 @@ impl Scene<'_> {
             return Ok(released);
         }
         for line in [&view.priority, &view.ordinary] {
-            let mine = line.attempts.as_ref();
-            let mine = mine.filter(|attempts| attempts.claim == Some(self.session));
-            if let Some(known) = mine {
+            if let Some(known) = &line.attempts
+                && line.is_claimed_by(self.session)
+            {
                 attempts::release(tx, self.keys, line.lane, known)?;
                 released = true;
             }

@@ -116,10 +116,9 @@ impl Stage<'_> {
 
     /// Whether a claim of this process stays behind, because the turn was about something else.
     fn still_claimed(&self, count: usize) -> bool {
-        self.lines().iter().any(|line| {
-            let claim = line.attempts.as_ref().and_then(|attempts| attempts.claim);
-            claim == Some(self.scene.session) && self.taken(line.lane, count) == 0
-        })
+        self.lines()
+            .iter()
+            .any(|line| line.is_claimed_by(self.scene.session) && self.taken(line.lane, count) == 0)
     }
 
     /// Removes the messages that were handled from their mailboxes.

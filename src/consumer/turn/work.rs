@@ -443,11 +443,8 @@ impl Scene<'_> {
     /// The heads that this process has claimed in vain.
     fn unfit_heads(&self, view: &View, reason: &Parked) -> Vec<(Lane, Unfit)> {
         let lines = [&view.priority, &view.ordinary].into_iter();
-        let claimed = lines.filter(|line| {
-            let attempts = line.attempts.as_ref();
-            attempts.is_some_and(|attempts| attempts.claim == Some(self.session))
-        });
-        claimed
+        lines
+            .filter(|line| line.is_claimed_by(self.session))
             .filter_map(|line| {
                 let unfit = Unfit {
                     head: line.head.messages.first()?.stamp,
